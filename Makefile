@@ -1,0 +1,53 @@
+# Everything a person does with the project. Each target installs what it needs first (tools/setup.sh).
+.DEFAULT_GOAL := help
+SHELL := bash
+HOME_DIR ?= .dividend
+DIVIDEND := target/debug/dividend
+FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
+# nextest when it is there: it isolates tests in processes and shows what is slow.
+RUST_TESTS := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run --no-fail-fast || echo test)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## the whole idea on real parts: model, chain, Redis, clients, money
+	tools/setup.sh demo
+	cargo build --locked --bin dividend
+	.cache/venv/bin/python demo/run.py --dividend $(DIVIDEND)
+
+.PHONY: up
+up: ## start a stack in .dividend and wait until it answers (HOME_DIR=… for another home)
+	tools/setup.sh demo
+	cargo build --locked --bin dividend
+	$(DIVIDEND) --home $(HOME_DIR) up --detach
+
+.PHONY: down
+down: ## stop that stack
+	$(DIVIDEND) --home $(HOME_DIR) down
+
+.PHONY: test
+test: ## every test: contracts, Rust, the whole stack, the browser
+	tools/setup.sh test
+	$(MAKE) test-contracts test-rust
+
+.PHONY: test-contracts
+test-contracts: ## forge tests, golden vectors, committed ABIs
+	python3 fixtures/generate.py --check
+	cd contracts && $(FORGE) test
+	cd contracts && tools/abi.sh --check
+
+.PHONY: test-rust
+test-rust: ## all Rust tests
+	cargo $(RUST_TESTS) --locked --workspace
+
+.PHONY: lint
+lint: ## formatting, clippy and documentation, warnings refused
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+.PHONY: abi
+abi: ## rewrite contracts/abi from the sources
+	cd contracts && tools/abi.sh

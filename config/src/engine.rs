@@ -1,0 +1,51 @@
+//! `[engine]`: how many threads, sequences and tokens inference may use.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::check::Check;
+use crate::read::Section;
+
+/// Inference.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// Threads that compute; 0 takes one per core.
+    pub threads: u32,
+    /// Sequences decoded at once, per model.
+    pub max_sequences: u32,
+    /// Calls that may wait for a sequence, per model.
+    pub queue_calls: u32,
+    /// Longest prompt and answer together; a model's own context may be shorter.
+    pub max_context_tokens: u32,
+    /// Prompt tokens prefilled before other sequences get their turn.
+    pub prefill_chunk_tokens: u32,
+    /// Where `<digest>.gguf` files are; `artifacts/` of the home if not given.
+    pub artifacts_dir: Option<PathBuf>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            max_sequences: 8,
+            queue_calls: 256,
+            max_context_tokens: 2_048,
+            prefill_chunk_tokens: 64,
+            artifacts_dir: None,
+        }
+    }
+}
+
+impl Section for Engine {
+    const NAME: &'static str = "engine";
+
+    fn check(&self, check: &mut Check<'_>) {
+        check.between("threads", self.threads.into(), 0, 1_024);
+        check.between("max_sequences", self.max_sequences.into(), 1, 256);
+        check.between("queue_calls", self.queue_calls.into(), 0, 65_536);
+        check.between("max_context_tokens", self.max_context_tokens.into(), 16, 1 << 20);
+        check.between("prefill_chunk_tokens", self.prefill_chunk_tokens.into(), 1, 4_096);
+    }
+}

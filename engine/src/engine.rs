@@ -1,0 +1,151 @@
+//! The handle that the rest of the program holds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::backend::candle::CandleLlama;
+use crate::gguf::Gguf;
+use crate::request::{ChatMessage, GenerateRequest};
+use crate::scheduler::{Scheduler, SchedulerLimits};
+use crate::template::ChatTemplate;
+use crate::tokenizer::Tokenizer;
+use crate::{EngineError, EngineOptions, Generation, SubmitError};
+
+pub use crate::scheduler::{EngineStats, Health};
+
+/// A loaded model. Clones are handles to the same one; when the last is dropped, the engine finishes the
+/// requests that somebody still reads, then its thread ends and its memory is freed.
+#[derive(Clone)]
+pub struct Engine {
+    model: Arc<Model>,
+}
+
+struct Model {
+    info: ModelInfo,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    scheduler: Scheduler,
+}
+
+/// What is known of a loaded model.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ModelInfo {
+    /// `general.name` of the file, or the file's stem.
+    pub name: String,
+    /// `general.architecture`, such as "llama".
+    pub architecture: String,
+    /// Tokens that prompt and answer may have together: what the model was trained for, what the backend
+    /// can do, and the operator's cap, whichever is least.
+    pub context_length: usize,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Which implementation computes: "candle".
+    pub backend: &'static str,
+    /// Whether [`Engine::encode_chat`] can work.
+    pub has_chat_template: bool,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// Number of weights.
+    pub parameters: u64,
+    /// KV cache of one token of one sequence.
+    pub kv_bytes_per_token: u64,
+}
+
+impl Engine {
+    /// Loads the GGUF at `path` and starts the engine's thread. Blocks for the time it takes to read the
+    /// file, so call it outside an async runtime's threads.
+    ///
+    /// The file may come from anywhere: header and shapes are checked before anything of the declared size
+    /// is allocated, and one token is computed before the engine is handed out.
+    pub fn load(path: &Path, options: EngineOptions) -> Result<Self, EngineError> {
+        options.check()?;
+        let gguf = Gguf::read(path)?;
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
+        let template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
+        let backend = CandleLlama::load(path, &gguf, tokenizer.vocab_size())?;
+        let cap = options.context_cap.unwrap_or(usize::MAX);
+        let context_length = backend.context_length().min(cap);
+        let info = ModelInfo {
+            name: model_name(&gguf, path),
+            architecture: gguf.architecture()?.to_owned(),
+            context_length,
+            vocab_size: tokenizer.vocab_size(),
+            backend: backend.name(),
+            has_chat_template: template.is_some(),
+            file_bytes: gguf.file_bytes(),
+            parameters: gguf.parameters(),
+            kv_bytes_per_token: backend.kv_bytes_per_token(),
+        };
+        let limits = SchedulerLimits::new(&options, context_length);
+        let scheduler = Scheduler::start(Box::new(backend), Arc::<Tokenizer>::clone(&tokenizer), limits)?;
+        tracing::info!(model = %info.name, bytes = info.file_bytes, context = context_length, "model loaded");
+        Ok(Self { model: Arc::new(Model { info, tokenizer, template, scheduler }) })
+    }
+
+    /// What is known of the model.
+    pub fn info(&self) -> &ModelInfo {
+        &self.model.info
+    }
+
+    /// The conversation as the model's own template lays it out, ready for the assistant's answer. For
+    /// reading; [`Engine::encode_chat`] is what to generate from.
+    pub fn render_chat(&self, messages: &[ChatMessage]) -> Result<String, EngineError> {
+        self.template()?.render(messages)
+    }
+
+    /// The conversation as token ids, ready for the assistant's answer.
+    ///
+    /// Control tokens come from the template alone. A message that contains the text of one, such as
+    /// `<|im_end|>`, is encoded as that text, so nobody can end his turn and speak as another role.
+    pub fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, EngineError> {
+        self.template()?.encode(messages, &self.model.tokenizer)
+    }
+
+    /// `text` as token ids. Text that looks like a control token stays text.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.model.tokenizer.encode(text)
+    }
+
+    /// `text` as token ids, control tokens included: only for text that the operator wrote.
+    pub fn tokenize_with_control(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.model.tokenizer.encode_with_control(text)
+    }
+
+    /// The text of `tokens`: control tokens and unknown ids have none, broken UTF-8 becomes U+FFFD.
+    pub fn detokenize(&self, tokens: &[u32]) -> String {
+        self.model.tokenizer.decode(tokens)
+    }
+
+    /// Takes a request, or says at once why not. Never blocks.
+    pub fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
+        self.model.scheduler.submit(request)
+    }
+
+    /// Whether the engine can be relied on.
+    pub fn health(&self) -> Health {
+        self.model.scheduler.health()
+    }
+
+    /// Counters since the start, and the present load.
+    pub fn stats(&self) -> EngineStats {
+        self.model.scheduler.stats()
+    }
+
+    fn template(&self) -> Result<&ChatTemplate, EngineError> {
+        self.model.template.as_ref().ok_or_else(|| {
+            EngineError::Template("this model's file has none: send a plain prompt instead".to_owned())
+        })
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Engine").field("info", &self.model.info).finish_non_exhaustive()
+    }
+}
+
+fn model_name(gguf: &Gguf, path: &Path) -> String {
+    let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    gguf.string("general.name").map_or_else(stem, str::to_owned)
+}

@@ -1,0 +1,132 @@
+//! What can go wrong, each with the value that was wrong and what would be right.
+
+use std::path::PathBuf;
+
+use crate::gguf::GgufError;
+
+/// Why a model could not be loaded, or a prompt not prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The file is not there.
+    #[error("no model file at {}: fetch it first, or correct the path in the settings", path.display())]
+    Missing {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// The file is there but cannot be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted: "read", "write".
+        action: &'static str,
+        /// The file concerned.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// The file is not a sound GGUF.
+    #[error("{} is not a usable GGUF file: {source}", path.display())]
+    Gguf {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: GgufError,
+    },
+    /// The file is sound, but describes a model that this engine cannot run.
+    #[error("cannot run this model: {what} is {found}; supported: {supported}")]
+    Unsupported {
+        /// The property that is not supported, usually a metadata key.
+        what: String,
+        /// Its value in the file.
+        found: String,
+        /// What would be accepted.
+        supported: String,
+    },
+    /// The metadata contradicts itself or the tensors.
+    #[error("the model's {what} is wrong: {detail}")]
+    Inconsistent {
+        /// The metadata key or tensor.
+        what: String,
+        /// The value and what it should have been.
+        detail: String,
+    },
+    /// The chat template is missing, malformed, refuses the conversation or runs away.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// An option of [`crate::EngineOptions`] is out of range.
+    #[error("engine option {option} is {found}; it must be {expected}")]
+    Option {
+        /// The field's name.
+        option: &'static str,
+        /// Its value.
+        found: usize,
+        /// The range that is accepted.
+        expected: &'static str,
+    },
+    /// The inference library failed on a file that passed every check.
+    #[error("inference library: {0}")]
+    Backend(String),
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The queue is full; the same request may succeed later.
+    #[error("the engine's queue is full ({limit} requests are waiting): try again later")]
+    QueueFull {
+        /// `EngineOptions::queue`.
+        limit: usize,
+    },
+    /// Prompt and answer do not fit the context.
+    #[error(
+        "{prompt_tokens} prompt tokens and up to {max_tokens} generated tokens exceed the context of \
+         {context_length} tokens: shorten the prompt or lower max_tokens"
+    )]
+    PromptTooLong {
+        /// Length of the prompt, in tokens.
+        prompt_tokens: usize,
+        /// What was asked to be generated.
+        max_tokens: usize,
+        /// `ModelInfo::context_length`.
+        context_length: usize,
+    },
+    /// A field of the request is out of range. `field` is its OpenAI name.
+    #[error("{field} is {found}; it must be {expected}")]
+    Invalid {
+        /// The field's name: "prompt", "max_tokens", "temperature", "top_p", "stop".
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// The range that is accepted.
+        expected: String,
+    },
+    /// The engine has failed too often in a row and takes no more requests: load it again.
+    #[error("the engine is out of service: {reason}")]
+    Unhealthy {
+        /// The last failure.
+        reason: String,
+    },
+}
+
+impl SubmitError {
+    /// True if the same request may succeed later, unchanged.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::QueueFull { .. } | Self::Unhealthy { .. })
+    }
+}
+
+/// Why a generation that had been taken ended without finishing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerationError {
+    /// The model's computation panicked; the sequence is lost, the engine goes on.
+    #[error("the engine panicked while computing this answer: {0}")]
+    Panicked(String),
+    /// The inference library returned an error.
+    #[error("inference failed: {0}")]
+    Backend(String),
+    /// The engine was stopped, or gave up, before the answer was complete.
+    #[error("the engine stopped before this answer was complete")]
+    Stopped,
+}

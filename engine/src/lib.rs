@@ -1,0 +1,30 @@
+//! Inference: a GGUF file in, tokens out.
+//!
+//! [`Engine::load`] checks the file, builds tokenizer and chat template from its metadata and starts one
+//! scheduling thread. [`Engine::submit`] never blocks: it hands back a [`Generation`], a stream of
+//! [`Event`]s that an async task reads at its own pace. Many requests are computed side by side, one step
+//! each in turn, so that a long prompt never holds up a short one.
+//!
+//! This crate knows nothing of HTTP, money or chains.
+
+mod backend;
+mod digest;
+mod engine;
+mod error;
+pub mod fork;
+mod generation;
+pub mod gguf;
+mod options;
+mod request;
+mod sampler;
+mod scheduler;
+mod template;
+mod text;
+mod tokenizer;
+
+pub use digest::digest_file;
+pub use engine::{Engine, EngineStats, Health, ModelInfo};
+pub use error::{EngineError, GenerationError, SubmitError};
+pub use generation::Generation;
+pub use options::EngineOptions;
+pub use request::{ChatMessage, Event, FinishReason, GenerateRequest, Priority, Sampling, Usage};

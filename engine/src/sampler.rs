@@ -1,0 +1,150 @@
+//! Choosing the next token.
+
+use crate::Sampling;
+
+/// Chooses tokens for one request. The n-th choice depends on the seed, n and the logits alone, so it does
+/// not matter what else runs at the time.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    temperature: f32,
+    top_p: f64,
+    seed: u64,
+    drawn: u64,
+}
+
+impl Sampler {
+    /// `seed` is used where the request brings none.
+    pub(crate) fn new(sampling: &Sampling, seed: u64) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_p: sampling.top_p.into(),
+            seed: sampling.seed.unwrap_or(seed),
+            drawn: 0,
+        }
+    }
+
+    /// The next token; `None` if no logit is a finite number, which means that the model is broken.
+    pub(crate) fn next(&mut self, logits: &[f32]) -> Option<u32> {
+        let best = argmax(logits)?;
+        if self.temperature == 0.0 {
+            return Some(best as u32);
+        }
+        let mut candidates = self.nucleus(logits, logits[best]);
+        // A fixed order, so that equal weights never depend on how they were collected.
+        candidates.sort_unstable_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
+        let kept = keep_top_p(&candidates, self.top_p);
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let mut point = self.uniform() * total;
+        for (token, weight) in kept {
+            point -= weight;
+            if point < 0.0 {
+                return Some(*token);
+            }
+        }
+        kept.last().map(|(token, _)| *token)
+    }
+
+    /// Tokens that can be among the most likely whose probabilities sum up to `top_p`, with weights
+    /// that sum up to 1 over all tokens. One that is less likely than an even share of the
+    /// rest cannot: leaving it out spares sorting the whole vocabulary.
+    fn nucleus(&self, logits: &[f32], best: f32) -> Vec<(u32, f64)> {
+        let weight = |logit: &f32| f64::from(((logit - best) / self.temperature).exp());
+        let weights: Vec<f64> =
+            logits.iter().map(|logit| if logit.is_finite() { weight(logit) } else { 0.0 }).collect();
+        let total: f64 = weights.iter().sum();
+        let others = logits.len().saturating_sub(1).max(1) as f64;
+        let floor = (1.0 - self.top_p) / others;
+        let share = weights.iter().enumerate().map(|(token, weight)| (token as u32, weight / total));
+        share
+            .filter(|(token, share)| *share >= floor && *share > 0.0 || logits[*token as usize] == best)
+            .collect()
+    }
+
+    /// The next number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014) at position `drawn`.
+    fn uniform(&mut self) -> f64 {
+        self.drawn += 1;
+        let mut mixed = self.seed.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        (mixed >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// The first of the largest finite logits.
+fn argmax(logits: &[f32]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (token, logit) in logits.iter().enumerate() {
+        if logit.is_finite() && best.is_none_or(|best| *logit > logits[best]) {
+            best = Some(token);
+        }
+    }
+    best
+}
+
+/// The shortest head of `candidates` (sorted, most likely first) that sums up to `top_p`.
+fn keep_top_p(candidates: &[(u32, f64)], top_p: f64) -> &[(u32, f64)] {
+    let mut sum = 0.0;
+    for (index, (_, share)) in candidates.iter().enumerate() {
+        sum += share;
+        if sum >= top_p {
+            return &candidates[..=index];
+        }
+    }
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(temperature: f32, top_p: f32, seed: u64) -> Sampler {
+        Sampler::new(&Sampling { temperature, top_p, seed: Some(seed) }, 0)
+    }
+
+    fn draw(sampler: &mut Sampler, logits: &[f32], times: usize) -> Vec<u32> {
+        (0..times).map(|_| sampler.next(logits).expect("finite logits")).collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_largest_and_ignores_what_is_not_finite() {
+        let logits = [1.0, f32::NAN, 3.0, 3.0, f32::INFINITY];
+        assert_eq!(sampler(0.0, 1.0, 1).next(&logits), Some(2));
+        assert_eq!(sampler(0.0, 1.0, 1).next(&[f32::NAN, f32::NEG_INFINITY]), None);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_tokens_and_another_does_not() {
+        let logits: Vec<f32> = (0..100).map(|token| (token % 7) as f32 / 3.0).collect();
+        let first = draw(&mut sampler(1.0, 0.95, 7), &logits, 50);
+        assert_eq!(first, draw(&mut sampler(1.0, 0.95, 7), &logits, 50));
+        assert_ne!(first, draw(&mut sampler(1.0, 0.95, 8), &logits, 50));
+    }
+
+    #[test]
+    fn top_p_leaves_out_the_tail() {
+        // Probabilities 0.5, 0.25, 0.125, 0.125: 0.7 needs the first two.
+        let logits = [4.0_f32.ln(), 2.0_f32.ln(), 0.0, 0.0];
+        let drawn = draw(&mut sampler(1.0, 0.7, 3), &logits, 500);
+        assert!(drawn.iter().all(|token| *token < 2), "{drawn:?}");
+        assert!(drawn.contains(&0) && drawn.contains(&1));
+    }
+
+    #[test]
+    fn frequencies_follow_the_distribution_and_temperature_sharpens_it() {
+        let logits = [4.0_f32.ln(), 2.0_f32.ln(), 0.0, 0.0];
+        let share = |temperature| {
+            let drawn = draw(&mut sampler(temperature, 1.0, 11), &logits, 4_000);
+            drawn.iter().filter(|token| **token == 0).count() as f64 / 4_000.0
+        };
+        assert!((share(1.0) - 0.5).abs() < 0.03, "{}", share(1.0));
+        // Squared weights 16 : 4 : 1 : 1.
+        assert!((share(0.5) - 16.0 / 22.0).abs() < 0.03, "{}", share(0.5));
+    }
+
+    #[test]
+    fn a_tiny_top_p_is_greedy() {
+        let logits = [0.0, 2.0, 1.0];
+        assert_eq!(draw(&mut sampler(1.5, 1e-6, 5), &logits, 20), vec![1; 20]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Who is computed when.
+//!
+//! One thread owns the model and takes one step after another: first a decode step of every answer under
+//! way, then prompt tokens up to the size of a chunk, taken in turn from the prompts being read. Requests
+//! wait in one bounded queue, behind one lock that is never held while computing. With nothing to do the
+//! thread sleeps on a condition variable.
+
+mod queue;
+mod running;
+mod stats;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+pub(crate) use queue::Ticket;
+use queue::{Job, Queue};
+use stats::Counters;
+pub use stats::{EngineStats, Health};
+
+use crate::backend::Backend;
+use crate::sampler::Sampler;
+use crate::tokenizer::Tokenizer;
+use crate::{EngineError, EngineOptions, GenerateRequest, Generation, SubmitError};
+
+/// Most stop strings of a request, and their length in bytes.
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+
+/// Sizes that hold for the life of an engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SchedulerLimits {
+    pub(crate) max_sequences: usize,
+    pub(crate) queue: usize,
+    pub(crate) prefill_chunk: usize,
+    pub(crate) context_length: usize,
+}
+
+impl SchedulerLimits {
+    pub(crate) fn new(options: &EngineOptions, context_length: usize) -> Self {
+        let EngineOptions { max_sequences, queue, prefill_chunk, .. } = *options;
+        Self { max_sequences, queue, prefill_chunk, context_length }
+    }
+}
+
+/// What turns tokens into text; a trait so that scheduling is tested without a model's vocabulary.
+pub(crate) trait Vocabulary: Send + Sync {
+    /// The bytes that a token adds to the answer.
+    fn bytes(&self, token: u32) -> &[u8];
+    /// True if the token ends the answer.
+    fn ends(&self, token: u32) -> bool;
+    /// Number of token ids.
+    fn size(&self) -> usize;
+}
+
+impl Vocabulary for Tokenizer {
+    fn bytes(&self, token: u32) -> &[u8] {
+        self.bytes(token)
+    }
+
+    fn ends(&self, token: u32) -> bool {
+        self.ends(token)
+    }
+
+    fn size(&self) -> usize {
+        self.vocab_size()
+    }
+}
+
+/// The caller's side. Dropping it lets the thread finish what somebody still reads, then end.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    limits: SchedulerLimits,
+    vocabulary_size: usize,
+}
+
+impl Scheduler {
+    /// Starts the thread that owns `backend`.
+    pub(crate) fn start(
+        backend: Box<dyn Backend>,
+        vocabulary: Arc<dyn Vocabulary>,
+        limits: SchedulerLimits,
+    ) -> Result<Self, EngineError> {
+        let queue = Arc::new(Queue::new(limits.max_sequences + limits.queue, limits.queue));
+        let counters = Arc::new(Counters::default());
+        let vocabulary_size = vocabulary.size();
+        let worker =
+            worker::Worker::new(backend, vocabulary, limits, Arc::clone(&queue), Arc::clone(&counters));
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| EngineError::Backend(format!("cannot start the engine's thread: {error}")))?;
+        Ok(Self { queue, counters, limits, vocabulary_size })
+    }
+
+    /// Queues a request, or says why not.
+    pub(crate) fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
+        self.check(&request)?;
+        let seed = match request.sampling.seed {
+            Some(seed) => seed,
+            None => fresh_seed()?,
+        };
+        let (events, receiver) = mpsc::unbounded_channel();
+        let sampler = Sampler::new(&request.sampling, seed);
+        let ticket = self.queue.push(request.priority, |id| Job { id, request, sampler, events })?;
+        Ok(Generation::new(receiver, ticket))
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.queue.health()
+    }
+
+    pub(crate) fn stats(&self) -> EngineStats {
+        let (queued, active) = self.queue.load();
+        self.counters.snapshot(queued, active, self.limits.max_sequences)
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
+        let GenerateRequest { prompt, max_tokens, sampling, stop, priority: _ } = request;
+        if prompt.is_empty() {
+            return Err(invalid("prompt", "empty".to_owned(), "at least one token"));
+        }
+        if let Some(token) = prompt.iter().find(|token| **token as usize >= self.vocabulary_size) {
+            let expected = format!("of token ids below {}", self.vocabulary_size);
+            return Err(invalid("prompt", format!("holding {token}"), &expected));
+        }
+        if *max_tokens == 0 {
+            return Err(invalid("max_tokens", "0".to_owned(), "at least 1"));
+        }
+        let (prompt_tokens, max_tokens, context_length) =
+            (prompt.len(), *max_tokens, self.limits.context_length);
+        if prompt_tokens.saturating_add(max_tokens) > context_length {
+            return Err(SubmitError::PromptTooLong { prompt_tokens, max_tokens, context_length });
+        }
+        if !(0.0..=2.0).contains(&sampling.temperature) {
+            return Err(invalid("temperature", sampling.temperature.to_string(), "from 0 to 2"));
+        }
+        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+            return Err(invalid("top_p", sampling.top_p.to_string(), "above 0, up to 1"));
+        }
+        check_stops(stop)
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+fn check_stops(stops: &[String]) -> Result<(), SubmitError> {
+    if stops.len() > MAX_STOPS {
+        return Err(invalid("stop", format!("{} texts", stops.len()), &format!("at most {MAX_STOPS} texts")));
+    }
+    match stops.iter().map(String::len).find(|length| !(1..=MAX_STOP_BYTES).contains(length)) {
+        Some(length) => {
+            let expected = format!("of 1 to {MAX_STOP_BYTES} bytes each");
+            Err(invalid("stop", format!("holding a text of {length} bytes"), &expected))
+        }
+        None => Ok(()),
+    }
+}
+
+fn fresh_seed() -> Result<u64, SubmitError> {
+    getrandom::u64()
+        .map_err(|error| SubmitError::Unhealthy { reason: format!("no source of randomness: {error}") })
+}
+
+fn invalid(field: &'static str, found: String, expected: &str) -> SubmitError {
+    SubmitError::Invalid { field, found, expected: expected.to_owned() }
+}

@@ -1,0 +1,80 @@
+//! What the tests of the engine share.
+
+use std::fs::File;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use dividend_engine::{
+    Engine, EngineOptions, Event, FinishReason, GenerateRequest, Generation, Sampling, Usage,
+};
+
+/// The real model: `DIVIDEND_MODEL`, or `.cache/models/…` in a folder above this crate.
+pub fn model_path() -> PathBuf {
+    const CACHED: &str = ".cache/models/smollm2-135m-instruct-q4_1.gguf";
+    if let Some(path) = std::env::var_os("DIVIDEND_MODEL") {
+        return path.into();
+    }
+    let above = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    above.map(|folder| folder.join(CACHED)).find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("no {CACHED} above {}: run tools/setup.sh or set DIVIDEND_MODEL", env!("CARGO_MANIFEST_DIR"))
+    })
+}
+
+/// The real model, loaded, and a lock that keeps other tests from loading theirs at the same time.
+///
+/// candle's threads wait for each other by spinning: two processes on the same cores would take ten times
+/// as long as one after the other.
+pub struct RealEngine {
+    engine: Engine,
+    _turn: File,
+}
+
+impl Deref for RealEngine {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// Loads the real model when its turn comes.
+pub fn engine(options: EngineOptions) -> RealEngine {
+    let path = model_path();
+    let turn = File::open(&path).expect("the real model is readable");
+    turn.lock().expect("files can be locked here");
+    RealEngine { engine: Engine::load(&path, options).expect("the real model loads"), _turn: turn }
+}
+
+/// A whole answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub text: String,
+    pub reason: FinishReason,
+    pub usage: Usage,
+}
+
+/// Reads a generation to its end and checks that its parts sum up.
+pub fn read(mut generation: Generation) -> Answer {
+    let (mut text, mut prefilled, mut generated) = (String::new(), 0, 0);
+    while let Some(event) = generation.blocking_next() {
+        match event {
+            Event::Prefilled { tokens } => prefilled += tokens,
+            Event::Token { text: piece, tokens } => {
+                text.push_str(&piece);
+                generated += tokens;
+            }
+            Event::Finished { reason, usage } => {
+                assert_eq!((usage.prompt_tokens, usage.completion_tokens), (prefilled, generated));
+                assert_eq!(generation.blocking_next(), None);
+                return Answer { text, reason, usage };
+            }
+            Event::Failed(error) => panic!("{error}"),
+        }
+    }
+    panic!("the stream ended without a last event");
+}
+
+/// A greedy request.
+pub fn greedy(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
+    GenerateRequest { sampling: Sampling::GREEDY, ..GenerateRequest::new(prompt.to_vec(), max_tokens) }
+}

@@ -1,0 +1,8 @@
+//! The engine from outside: the real model's tokens and answers, hostile files, forks.
+
+mod common;
+mod forks;
+mod generate;
+mod hostile;
+mod tiny;
+mod tokens;

@@ -1,0 +1,245 @@
+//! Reserving the worst case of a call, and opening it.
+
+use std::sync::Arc;
+
+use dividend_chain::eip712::Voucher;
+use dividend_engine::{Sampling, SubmitError};
+use dividend_meter::{CallOpening, MeterError, Usage};
+use dividend_registry::ModelId;
+
+use super::authenticate::{Who, network, required};
+use super::{Authenticated, Routed};
+use crate::account::{Hold, Permit, Rates, Wanted};
+use crate::backend::{Job, Prepared, Served};
+use crate::calls::Call;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::payment::{PaymentResponse, SCHEME, Shortfall, Standing, check};
+use crate::queue::Patience;
+use crate::settings::Settings;
+
+/// A call whose worst case is paid for.
+pub(crate) struct Reserved {
+    caller: Authenticated,
+    permit: Permit,
+    hold: Hold,
+    rates: Rates,
+    served: Served,
+    settings: Arc<Settings>,
+    prompt: Prepared,
+    max_tokens: u32,
+    opening: CallOpening,
+}
+
+impl Routed {
+    /// Checks that prompt and answer fit the context and reserves what they can cost at most.
+    ///
+    /// # Errors
+    /// [`ApiError::ContextExceeded`], [`ApiError::Tokens`], [`ApiError::Budget`], [`ApiError::EscrowShort`] or
+    /// [`ApiError::PaymentRequired`].
+    pub(crate) fn reserve(
+        self,
+        gateway: &Gateway,
+        prompt: Prepared,
+        max_tokens: Option<u32>,
+    ) -> Result<Reserved, ApiError> {
+        let max_tokens = self.output_limit(prompt.tokens, max_tokens)?;
+        let Self { admitted, target, settings } = self;
+        let rates = admitted.rates();
+        let (caller, permit) = (admitted.caller, admitted.permit);
+        if caller.key().is_some() && target.snapshot.escrow().total_owed_units() > 0 {
+            return Err(ApiError::EscrowShort);
+        }
+        let worst = Usage { prompt_tokens: prompt.tokens, completion_tokens: max_tokens };
+        let pico = target.price.charge(worst).pico();
+        let now_ms = gateway.clock.monotonic_ms();
+        let wanted = Wanted {
+            tokens: u64::from(prompt.tokens) + u64::from(max_tokens),
+            pico,
+            lane: target.model.id.0,
+            // Waiting for a place comes on top: a hold must not expire under a call that still runs.
+            expires_ms: now_ms
+                .saturating_add(settings.gateway.hold_expiry_ms)
+                .saturating_add(settings.gateway.queue_wait_ms),
+        };
+        let hold = caller
+            .account()
+            .reserve(wanted, now_ms, |held| pays(gateway, &caller, target.model.id, held, pico))?;
+        let opening = CallOpening {
+            call: None,
+            payer: caller.payer(),
+            model: target.model.id,
+            block: target.snapshot.block().number,
+            price: target.price,
+            prompt_tokens: prompt.tokens,
+            hold_pico: pico,
+        };
+        let rates = rates.after(&hold);
+        Ok(Reserved {
+            caller,
+            permit,
+            hold,
+            rates,
+            served: target.served,
+            settings,
+            prompt,
+            max_tokens,
+            opening,
+        })
+    }
+
+    /// The caller's limit or the default, as far as the context allows the latter.
+    fn output_limit(&self, prompt: u32, asked: Option<u32>) -> Result<u32, ApiError> {
+        let context = self.target.served.backend.context_length();
+        let left = context.saturating_sub(prompt);
+        let output = asked.unwrap_or_else(|| self.settings.gateway.default_max_tokens.min(left).max(1));
+        if output > left { Err(ApiError::ContextExceeded { prompt, output, context }) } else { Ok(output) }
+    }
+}
+
+/// Whether the payer can pay `pico` more than what he was charged and what he holds. Runs under his account's lock; a
+/// call that closes meanwhile is charged before its hold is freed, so it may count twice here but never not at all.
+fn pays(
+    gateway: &Gateway,
+    caller: &Authenticated,
+    model: ModelId,
+    held: crate::account::Held,
+    pico: u128,
+) -> Result<(), ApiError> {
+    let meter = &gateway.meter;
+    let (channel, signed) = match &caller.who {
+        Who::Key(entry) => {
+            let spent = meter.payer_total(entry.payer()).pico();
+            let credit_pico = entry.record.load().credit_pico;
+            let remaining_pico = credit_pico.saturating_sub(spent).saturating_sub(held.total_pico);
+            return if pico <= remaining_pico {
+                Ok(())
+            } else {
+                Err(ApiError::Budget { needed_pico: pico, remaining_pico })
+            };
+        }
+        Who::Channel(signed) => (&signed.channel, Some(signed)),
+        Who::Unproven(channel) => (channel, None),
+    };
+    let standing = Standing {
+        channel,
+        lane: model,
+        lane_served_pico: meter.lane_total(caller.payer(), model).charge.pico(),
+        channel_served_pico: meter.payer_total(caller.payer()).pico(),
+        held,
+        worst_pico: pico,
+        window_ends_ms: meter.window_ends_by_ms(gateway.clock.unix_ms()),
+    };
+    let (code, reason) = match signed.map(|signed| covers(gateway, &signed.voucher, &standing)) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(shortfall)) => (shortfall.code(), shortfall.to_string()),
+        None => ("voucher_missing", "no voucher was sent; sign one as this answer's header says".to_owned()),
+    };
+    let mut required = required(gateway, code, reason, Some(channel.id));
+    required.lane = Some(model);
+    required.served_cumulative = standing.lane_served_pico;
+    required.max_cumulative = standing.needed_pico();
+    required.call_maximum = pico;
+    required.min_expiry = standing.needed_expiry_s();
+    Err(ApiError::PaymentRequired(Box::new(required)))
+}
+
+/// Checks the voucher that came with the call, and the lane's highest one if that came earlier: vouchers of concurrent
+/// calls overtake each other.
+fn covers(gateway: &Gateway, voucher: &Voucher, standing: &Standing<'_>) -> Result<(), Shortfall> {
+    let presented = check(voucher, standing);
+    if !matches!(presented, Err(Shortfall::TooLow { .. })) {
+        return presented;
+    }
+    match gateway.meter.highest_voucher(voucher.channel, voucher.lane) {
+        Some(highest) if check(&highest.voucher, standing).is_ok() => Ok(()),
+        _ => presented,
+    }
+}
+
+impl Reserved {
+    /// Where the caller stands, for the answer's headers.
+    pub(crate) fn rates(&self) -> Rates {
+        self.rates
+    }
+
+    /// Waits for a place, writes voucher and OPEN to the journal, and starts the computation.
+    ///
+    /// # Errors
+    /// [`ApiError::QueueFull`], [`ApiError::QueueTimeout`], [`ApiError::Unavailable`] if the journal or the backend
+    /// take no call. Nothing is charged then.
+    pub(crate) async fn open(
+        self,
+        gateway: &Arc<Gateway>,
+        sampling: Sampling,
+        stop: Vec<String>,
+    ) -> Result<Call, ApiError> {
+        let section = &self.settings.gateway;
+        let patience = Patience { calls: section.queue_calls as usize, wait_ms: section.queue_wait_ms };
+        let place = self.served.queue.enter(self.caller.priority, patience).await?;
+        if let Who::Channel(signed) = &self.caller.who {
+            let journaled = gateway.meter.journal_voucher(signed.voucher.clone(), signed.signature);
+            journaled.map_err(unmetered)?;
+        }
+        let paid = self.payment_standing(gateway);
+        let guard = gateway.meter.open_call(self.opening).map_err(unmetered)?;
+        let job = Job {
+            prompt: self.prompt,
+            max_tokens: self.max_tokens,
+            sampling,
+            stop,
+            priority: self.caller.priority.into(),
+        };
+        let generation = self.served.backend.submit(job).map_err(refused)?;
+        let payment = paid.map(|response| PaymentResponse { call: guard.id().to_string(), ..response });
+        Ok(Call::new(gateway.clone(), generation, guard, self.hold, place, self.permit, payment))
+    }
+
+    /// The `PAYMENT-RESPONSE` but for the call's id, read before the call can change it.
+    fn payment_standing(&self, gateway: &Gateway) -> Option<PaymentResponse> {
+        let Who::Channel(signed) = &self.caller.who else { return None };
+        Some(PaymentResponse {
+            scheme: SCHEME.to_owned(),
+            network: network(gateway),
+            call: String::new(),
+            channel: signed.channel.id,
+            lane: self.opening.model,
+            served_cumulative: gateway.meter.lane_total(self.opening.payer, self.opening.model).charge.pico(),
+        })
+    }
+}
+
+/// No call is served that cannot be written down.
+fn unmetered(error: MeterError) -> ApiError {
+    tracing::error!(%error, "a call was refused because it cannot be metered");
+    if error.refuses_calls() {
+        let reason = "its calls cannot be metered at the moment".to_owned();
+        ApiError::Unavailable { model: "asked for".to_owned(), reason }
+    } else {
+        ApiError::internal(error)
+    }
+}
+
+fn refused(error: SubmitError) -> ApiError {
+    match error {
+        SubmitError::QueueFull { limit } => ApiError::QueueFull { waiting: limit },
+        SubmitError::PromptTooLong { prompt_tokens, max_tokens, context_length } => {
+            ApiError::ContextExceeded {
+                prompt: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
+                output: u32::try_from(max_tokens).unwrap_or(u32::MAX),
+                context: u32::try_from(context_length).unwrap_or(u32::MAX),
+            }
+        }
+        SubmitError::Invalid { field, found, expected } => {
+            ApiError::invalid(field, format!("is {found}; it must be {expected}"))
+        }
+        SubmitError::Unhealthy { reason } => {
+            tracing::error!(%reason, "the backend is out of service");
+            ApiError::Unavailable {
+                model: "asked for".to_owned(),
+                reason: "its backend has failed".to_owned(),
+            }
+        }
+        other => ApiError::internal(other),
+    }
+}

@@ -1,0 +1,174 @@
+//! A backend without a model: fixed tokens at once, or at the command of a test. For benches and tests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use dividend_engine::{EngineError, Event, FinishReason, GenerationError, SubmitError, Usage};
+use tokio::sync::Semaphore;
+
+use super::{Backend, Generation, Job, Prepared, Prompt};
+
+/// Answers every prompt with `" w"` repeated: the smaller of its own length and the caller's `max_tokens`.
+///
+/// Counts one prompt token per four bytes, rounded up. [`InstantBackend::gated`] hands out events one permit at a
+/// time, so that a test decides when the model "thinks".
+#[derive(Clone)]
+pub struct InstantBackend {
+    tokens: u32,
+    context: u32,
+    sequences: usize,
+    gate: Option<Arc<Semaphore>>,
+    fail_after: Option<u32>,
+    healthy: Arc<AtomicBool>,
+    running: Arc<AtomicUsize>,
+}
+
+impl InstantBackend {
+    /// Answers of `tokens` tokens within a context of `context`.
+    pub fn new(tokens: u32, context: u32) -> Self {
+        Self {
+            tokens,
+            context,
+            sequences: 1_024,
+            gate: None,
+            fail_after: None,
+            healthy: Arc::new(AtomicBool::new(true)),
+            running: Arc::default(),
+        }
+    }
+
+    /// The same, with every event after the prefill waiting for a permit of the semaphore.
+    pub fn gated(self, gate: Arc<Semaphore>) -> Self {
+        Self { gate: Some(gate), ..self }
+    }
+
+    /// The same, computing `sequences` calls at once instead of 1,024.
+    pub fn with_sequences(self, sequences: usize) -> Self {
+        Self { sequences, ..self }
+    }
+
+    /// The same, failing after `tokens` tokens.
+    pub fn failing_after(self, tokens: u32) -> Self {
+        Self { fail_after: Some(tokens), ..self }
+    }
+
+    /// Sets what [`Backend::is_healthy`] says.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Release);
+    }
+
+    /// Answers being computed right now.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+}
+
+impl Backend for InstantBackend {
+    fn kind(&self) -> &'static str {
+        "instant"
+    }
+
+    fn context_length(&self) -> u32 {
+        self.context
+    }
+
+    fn sequences(&self) -> usize {
+        self.sequences
+    }
+
+    fn prepare(&self, prompt: &Prompt) -> Result<Prepared, EngineError> {
+        let tokens = u32::try_from(prompt.bytes().div_ceil(4)).unwrap_or(u32::MAX).max(1);
+        Ok(Prepared { ids: Vec::new(), tokens })
+    }
+
+    fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
+        self.running.fetch_add(1, Ordering::AcqRel);
+        let length = self.tokens.min(job.max_tokens);
+        let reason = if job.max_tokens <= self.tokens { FinishReason::Length } else { FinishReason::Stop };
+        Ok(Box::new(Fixed {
+            prompt: job.prompt.tokens,
+            length,
+            reason,
+            told: None,
+            gate: self.gate.clone().map(Gate::new),
+            fail_after: self.fail_after,
+            running: self.running.clone(),
+        }))
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Acquire)
+    }
+}
+
+/// A semaphore that is polled.
+struct Gate {
+    semaphore: Arc<Semaphore>,
+    waiting: Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Gate {
+    fn new(semaphore: Arc<Semaphore>) -> Self {
+        Self { semaphore, waiting: None }
+    }
+
+    fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let semaphore = &self.semaphore;
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let semaphore = semaphore.clone();
+            Box::pin(async move {
+                if let Ok(permit) = semaphore.acquire_owned().await {
+                    permit.forget();
+                }
+            })
+        });
+        let polled = waiting.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.waiting = None;
+        }
+        polled
+    }
+}
+
+struct Fixed {
+    prompt: u32,
+    length: u32,
+    reason: FinishReason,
+    /// `None` before the prefill, then the tokens given out; past `length` when the end was told.
+    told: Option<u32>,
+    gate: Option<Gate>,
+    fail_after: Option<u32>,
+    running: Arc<AtomicUsize>,
+}
+
+impl Generation for Fixed {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let Some(told) = self.told else {
+            self.told = Some(0);
+            return Poll::Ready(Some(Event::Prefilled { tokens: self.prompt as usize }));
+        };
+        if told > self.length {
+            return Poll::Ready(None);
+        }
+        if let Some(gate) = &mut self.gate {
+            std::task::ready!(gate.poll_pass(cx));
+        }
+        if self.fail_after == Some(told) {
+            self.told = Some(self.length + 1);
+            return Poll::Ready(Some(Event::Failed(GenerationError::Stopped)));
+        }
+        self.told = Some(told + 1);
+        if told < self.length {
+            return Poll::Ready(Some(Event::Token { text: " w".to_owned(), tokens: 1 }));
+        }
+        let usage = Usage { prompt_tokens: self.prompt as usize, completion_tokens: self.length as usize };
+        Poll::Ready(Some(Event::Finished { reason: self.reason, usage }))
+    }
+}
+
+impl Drop for Fixed {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}

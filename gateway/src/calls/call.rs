@@ -1,0 +1,238 @@
+//! A call in flight: what it owns, how it is counted, and the ways in which it ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dividend_engine::{Event, FinishReason};
+use dividend_meter::{CallGuard, CallId, CloseReason, Closed, MeterError, Usage};
+use http::HeaderMap;
+use http::header::HeaderValue;
+use tokio::time::{Instant, Sleep};
+
+use crate::account::{Hold, Permit};
+use crate::backend::Generation;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::payment::PaymentResponse;
+use crate::queue::Place;
+use crate::receipt::ReceiptView;
+
+/// Names the call from the answer's first byte on, so that an interrupted answer can be looked up.
+const RECEIPT_HEADER: &str = "dividend-receipt";
+
+/// A call between its OPEN and its CLOSE.
+///
+/// Dropped before its end, for whatever reason, it is closed all the same. The fields are dropped in this order:
+/// computing stops, the guard writes CLOSE, and only then money, place and permit are freed, so that nobody is let in
+/// on money that is about to be charged.
+pub(crate) struct Call {
+    generation: Option<Box<dyn Generation>>,
+    state: State,
+    hold: Option<Hold>,
+    place: Option<Place>,
+    permit: Option<Permit>,
+    gateway: Arc<Gateway>,
+    id: CallId,
+    payment: Option<PaymentResponse>,
+    began: Instant,
+    spoke: bool,
+    deadline: Pin<Box<Sleep>>,
+    limit_ms: u64,
+}
+
+enum State {
+    Running(CallGuard),
+    /// CLOSE is written; the promised durability may still be waited for.
+    Closing(Closing),
+    Ended,
+}
+
+struct Closing {
+    ending: Result<FinishReason, ApiError>,
+    durable: Pin<Box<dyn Future<Output = Result<Closed, MeterError>> + Send>>,
+}
+
+/// What comes next of an answer.
+pub(crate) enum Step {
+    /// More text; already counted in `usage`.
+    Text { text: String, usage: Usage },
+    /// The end; already in the journal.
+    End(Box<Ending>),
+}
+
+/// How an answer ended.
+pub(crate) enum Ending {
+    /// Complete, with its receipt.
+    Finished { reason: FinishReason, receipt: ReceiptView },
+    /// Not complete. What was generated until then is charged.
+    Failed(ApiError),
+}
+
+impl Call {
+    pub(crate) fn new(
+        gateway: Arc<Gateway>,
+        generation: Box<dyn Generation>,
+        guard: CallGuard,
+        hold: Hold,
+        place: Place,
+        permit: Permit,
+        payment: Option<PaymentResponse>,
+    ) -> Self {
+        let limit_ms = gateway.settings.load().gateway.request_timeout_ms;
+        gateway.metrics.calls_in_flight.inc();
+        Self {
+            generation: Some(generation),
+            id: guard.id(),
+            state: State::Running(guard),
+            hold: Some(hold),
+            place: Some(place),
+            permit: Some(permit),
+            gateway,
+            payment,
+            began: Instant::now(),
+            spoke: false,
+            deadline: Box::pin(tokio::time::sleep(Duration::from_millis(limit_ms))),
+            limit_ms,
+        }
+    }
+
+    pub(crate) fn id(&self) -> CallId {
+        self.id
+    }
+
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        if let Ok(id) = HeaderValue::try_from(self.id.to_string()) {
+            headers.insert(RECEIPT_HEADER, id);
+        }
+        if let Some(payment) = &self.payment {
+            payment.write_header(headers);
+        }
+    }
+
+    /// The next step. Tokens are counted before their text is handed out; CLOSE is in the journal before the end is.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            match &mut self.state {
+                // Looked at on every step: a client that reads slowly must not outlast the call's hold.
+                State::Running(_) if self.deadline.as_mut().poll(cx).is_ready() => {
+                    self.close(Err(ApiError::CallTimeout { limit_ms: self.limit_ms }));
+                }
+                State::Running(guard) => {
+                    let guard: &CallGuard = guard;
+                    let Some(generation) = &mut self.generation else {
+                        self.close(Err(ApiError::internal("a call runs without a generation")));
+                        continue;
+                    };
+                    match generation.poll_event(cx) {
+                        Poll::Ready(Some(Event::Prefilled { tokens })) => guard.prefilled(narrow(tokens)),
+                        Poll::Ready(Some(Event::Token { text, tokens })) => {
+                            guard.generated(narrow(tokens));
+                            let usage = guard.usage();
+                            self.note_first_token();
+                            return Poll::Ready(Step::Text { text, usage });
+                        }
+                        Poll::Ready(Some(Event::Finished { reason, .. })) => self.close(Ok(reason)),
+                        Poll::Ready(Some(Event::Failed(error))) => {
+                            self.close(Err(ApiError::Generation { detail: error.to_string() }));
+                        }
+                        Poll::Ready(None) => {
+                            self.close(Err(ApiError::Generation {
+                                detail: "the backend fell silent".into(),
+                            }));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                State::Closing(closing) => {
+                    let closed = std::task::ready!(closing.durable.as_mut().poll(cx));
+                    return Poll::Ready(Step::End(Box::new(self.end(closed))));
+                }
+                State::Ended => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The next step, as a future.
+    pub(crate) async fn step(&mut self) -> Step {
+        std::future::poll_fn(|cx| self.poll_step(cx)).await
+    }
+
+    fn note_first_token(&mut self) {
+        if !self.spoke {
+            self.spoke = true;
+            self.gateway.metrics.first_token.observe(self.began.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Stops computing and writes CLOSE.
+    fn close(&mut self, ending: Result<FinishReason, ApiError>) {
+        self.generation = None;
+        let State::Running(guard) = std::mem::replace(&mut self.state, State::Ended) else { return };
+        self.settle(&guard);
+        let reason = match &ending {
+            Ok(FinishReason::Stop) => CloseReason::Stop,
+            Ok(FinishReason::Length) => CloseReason::Length,
+            Err(ApiError::CallTimeout { .. }) => CloseReason::Cancelled,
+            Err(_) => CloseReason::Error,
+        };
+        let closed = guard.close(reason);
+        let durable = Box::pin(async move {
+            let mut closed = closed?;
+            closed.durable().await?;
+            Ok(closed)
+        });
+        self.state = State::Closing(Closing { ending, durable });
+    }
+
+    fn end(&mut self, closed: Result<Closed, MeterError>) -> Ending {
+        let State::Closing(closing) = std::mem::replace(&mut self.state, State::Ended) else {
+            return Ending::Failed(ApiError::internal("a call ended twice"));
+        };
+        // The charge is in the totals by now: what was held for it is free.
+        self.hold = None;
+        self.place = None;
+        self.permit = None;
+        let deployment = self.gateway.meter.deployment();
+        let receipt = closed.and_then(|closed| ReceiptView::sign(&closed, &deployment));
+        let ending = match (closing.ending, receipt) {
+            (Ok(reason), Ok(receipt)) => Ending::Finished { reason, receipt },
+            (Ok(_), Err(error)) => Ending::Failed(ApiError::internal(error)),
+            (Err(error), _) => Ending::Failed(error),
+        };
+        let outcome = match &ending {
+            Ending::Finished { .. } => "finished",
+            Ending::Failed(error) => error.code().unwrap_or("internal"),
+        };
+        self.gateway.metrics.call_ended(outcome, self.began.elapsed());
+        ending
+    }
+
+    /// Notes what the call has used, for the bucket of tokens and for the metrics.
+    fn settle(&mut self, guard: &CallGuard) {
+        let usage = guard.usage();
+        if let Some(hold) = &mut self.hold {
+            hold.use_tokens(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
+        }
+        self.gateway.metrics.tokens_used(usage);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.gateway.metrics.calls_in_flight.dec();
+        self.generation = None;
+        if let State::Running(guard) = std::mem::replace(&mut self.state, State::Ended) {
+            self.settle(&guard);
+            let usage = guard.usage();
+            drop(guard);
+            self.gateway.metrics.call_ended("client_gone", self.began.elapsed());
+            tracing::info!(call = %self.id, status = 499, ?usage, "the client left before the answer's end");
+        }
+    }
+}
+
+fn narrow(tokens: usize) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}

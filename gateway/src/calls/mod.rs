@@ -1,0 +1,8 @@
+//! The two endpoints that generate: one function from request to answer, and the call that it opens.
+
+mod call;
+mod generate;
+mod stream;
+
+pub(crate) use call::{Call, Ending, Step};
+pub(crate) use generate::{generate, parse_chat, parse_completion};

@@ -1,0 +1,199 @@
+//! Limits on the bytes and the time of a request's body.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::time::Sleep;
+use tower::{Layer, Service};
+
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+
+/// Arms every body with the limits of the settings in force. Nothing is refused here: a body is refused where it is
+/// read, so that a request without a right to be read is answered first.
+#[derive(Clone)]
+pub(crate) struct BodyLimits(Arc<Gateway>);
+
+impl BodyLimits {
+    pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
+        Self(gateway)
+    }
+}
+
+impl<S> Layer<S> for BodyLimits {
+    type Service = BodyLimitsService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        BodyLimitsService { gateway: self.0.clone(), inner }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct BodyLimitsService<S> {
+    gateway: Arc<Gateway>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for BodyLimitsService<S>
+where
+    S: Service<Request<LimitedBody<B>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        let settings = self.gateway.settings.load();
+        let (bytes, ms) = (settings.gateway.max_body_bytes, settings.gateway.read_timeout_ms);
+        self.inner.call(request.map(|body| LimitedBody::new(body, bytes, ms)))
+    }
+}
+
+/// A body that ends in an error when it is too large or takes too long. The time begins with the first read.
+pub(crate) struct LimitedBody<B> {
+    inner: B,
+    left: u64,
+    limit: u64,
+    limit_ms: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("not complete after {limit_ms} ms")]
+    Timeout { limit_ms: u64 },
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { limit } => Self::BodyTooLarge { limit },
+            BodyError::Timeout { limit_ms } => Self::BodyTimeout { limit_ms },
+            BodyError::Broken(detail) => Self::BodyBroken { detail },
+        }
+    }
+}
+
+impl<B> LimitedBody<B> {
+    pub(crate) fn new(inner: B, limit: u64, limit_ms: u64) -> Self {
+        Self { inner, left: limit, limit, limit_ms, timer: None }
+    }
+}
+
+impl<B> Body for LimitedBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        if body.inner.size_hint().lower() > body.left {
+            return Poll::Ready(Some(Err(BodyError::TooLarge { limit: body.limit })));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut body.inner).poll_frame(cx) else {
+            let limit = Duration::from_millis(body.limit_ms);
+            let timer = body.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            std::task::ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(BodyError::Timeout { limit_ms: body.limit_ms })));
+        };
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+        let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        let Some(left) = body.left.checked_sub(bytes) else {
+            return Poll::Ready(Some(Err(BodyError::TooLarge { limit: body.limit })));
+        };
+        body.left = left;
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Reads a limited body to its end.
+///
+/// # Errors
+/// [`ApiError::BodyTooLarge`], [`ApiError::BodyTimeout`], [`ApiError::BodyBroken`].
+pub(crate) async fn read_all<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes, Error = BodyError>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut gathered = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while let Some(frame) = body.as_mut().frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        match first.take() {
+            None if gathered.is_empty() => first = Some(data),
+            None => gathered.extend_from_slice(&data),
+            Some(earlier) => {
+                gathered.extend_from_slice(&earlier);
+                gathered.extend_from_slice(&data);
+            }
+        }
+    }
+    // Most bodies come in one frame, and are not copied.
+    Ok(first.unwrap_or_else(|| gathered.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn frames(pieces: &[&'static str]) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
+        let frames: Vec<_> =
+            pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        assert_eq!(
+            read_all(LimitedBody::new(frames(&["ab", "cd", "e"]), 5, 100)).await.expect("fits"),
+            "abcde"
+        );
+        let error = read_all(LimitedBody::new(frames(&["ab", "cd", "e"]), 4, 100)).await.expect_err("5 of 4");
+        assert!(matches!(error, ApiError::BodyTooLarge { limit: 4 }));
+        let error = read_all(LimitedBody::new(Full::new(Bytes::from_static(b"abcde")), 4, 100)).await;
+        assert!(matches!(error, Err(ApiError::BodyTooLarge { limit: 4 })), "its length is known beforehand");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let begun = futures_util::stream::once(async {
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(b"{")))
+        });
+        let stalled = futures_util::StreamExt::chain(begun, futures_util::stream::pending());
+        let body = StreamBody::new(Box::pin(stalled));
+        let error = read_all(LimitedBody::new(body, 100, 50)).await.expect_err("stalls");
+        assert!(matches!(error, ApiError::BodyTimeout { limit_ms: 50 }));
+    }
+}

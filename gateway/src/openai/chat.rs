@@ -1,0 +1,332 @@
+//! `POST /v1/chat/completions`, request side.
+
+use dividend_engine::ChatMessage;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Ask, StreamUsage};
+use super::answer::Shape;
+use super::sampling::{Shared, Stop, StreamOptions, refuse_unless_empty, refuse_unless_one_of};
+use crate::backend::Prompt;
+use crate::error::ApiError;
+
+/// The body of a chat completion. A field that is not listed is refused by serde, by name; one that is listed
+/// and cannot be honoured is refused by [`ChatRequest::into_ask`].
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChatRequest {
+    model: String,
+    messages: Vec<WireMessage>,
+    #[serde(default)]
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    max_tokens: Option<u32>,
+    max_completion_tokens: Option<u32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    seed: Option<i64>,
+    stop: Option<Stop>,
+    n: Option<u32>,
+    frequency_penalty: Option<f64>,
+    presence_penalty: Option<f64>,
+    logit_bias: Option<Value>,
+    user: Option<String>,
+    response_format: Option<ResponseFormat>,
+    service_tier: Option<Value>,
+    modalities: Option<Vec<String>>,
+    logprobs: Option<Value>,
+    top_logprobs: Option<Value>,
+    tools: Option<Value>,
+    tool_choice: Option<Value>,
+    parallel_tool_calls: Option<Value>,
+    functions: Option<Value>,
+    function_call: Option<Value>,
+    reasoning_effort: Option<Value>,
+    store: Option<Value>,
+    metadata: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ResponseFormat {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireMessage {
+    role: WireRole,
+    content: Option<Content>,
+    name: Option<Value>,
+    tool_calls: Option<Value>,
+    tool_call_id: Option<Value>,
+    function_call: Option<Value>,
+    refusal: Option<Value>,
+    audio: Option<Value>,
+    annotations: Option<Value>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireRole {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a string or a list of {\"type\":\"text\",\"text\":…} parts")]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+}
+
+impl ChatRequest {
+    /// Validates everything that does not need the model.
+    ///
+    /// # Errors
+    /// `400` naming the parameter that is out of range or not served.
+    pub(crate) fn into_ask(self) -> Result<Ask, ApiError> {
+        self.refuse_unserved()?;
+        let max_tokens = one_limit(self.max_tokens, self.max_completion_tokens)?;
+        if self.messages.is_empty() {
+            return Err(ApiError::invalid("messages", "is empty; at least one message is needed"));
+        }
+        let messages = self
+            .messages
+            .into_iter()
+            .enumerate()
+            .map(|(index, message)| message.into_message(index))
+            .collect::<Result<Vec<_>, _>>()?;
+        let stream = self.stream.unwrap_or(false);
+        let stream_usage = stream_usage(self.stream_options, stream)?;
+        let user = self.user.clone();
+        let (sampling, stop) = Shared {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            seed: self.seed,
+            stop: self.stop,
+            n: self.n,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            logit_bias: self.logit_bias,
+            user: self.user,
+        }
+        .sampling()?;
+        Ok(Ask {
+            model: self.model,
+            prompt: Prompt::Chat(messages),
+            sampling,
+            stop,
+            max_tokens,
+            stream,
+            stream_usage,
+            shape: Shape::Chat,
+            user,
+        })
+    }
+
+    fn refuse_unserved(&self) -> Result<(), ApiError> {
+        for (name, value) in [
+            ("logprobs", &self.logprobs),
+            ("top_logprobs", &self.top_logprobs),
+            ("tools", &self.tools),
+            ("functions", &self.functions),
+            ("reasoning_effort", &self.reasoning_effort),
+            ("store", &self.store),
+            ("metadata", &self.metadata),
+        ] {
+            refuse_unless_empty(name, value.as_ref())?;
+        }
+        // Without tools these three ask for nothing in their default form.
+        refuse_unless_one_of("tool_choice", self.tool_choice.as_ref(), &["none", "auto"])?;
+        refuse_unless_one_of("function_call", self.function_call.as_ref(), &["none", "auto"])?;
+        if !matches!(self.parallel_tool_calls, None | Some(Value::Null | Value::Bool(_))) {
+            return Err(ApiError::invalid("parallel_tool_calls", "must be true or false"));
+        }
+        refuse_unless_one_of("service_tier", self.service_tier.as_ref(), &["auto", "default"])?;
+        if let Some(format) = self.response_format.as_ref().filter(|format| format.kind != "text") {
+            let message = format!("type {:?} is not served; only \"text\" is", format.kind);
+            return Err(ApiError::unsupported("response_format", message));
+        }
+        match self.modalities.as_deref() {
+            None => Ok(()),
+            Some([only]) if only == "text" => Ok(()),
+            Some(_) => Err(ApiError::unsupported("modalities", "only [\"text\"] is served")),
+        }
+    }
+}
+
+impl WireMessage {
+    fn into_message(self, index: usize) -> Result<ChatMessage, ApiError> {
+        let param = |field: &str| format!("messages[{index}].{field}");
+        for (field, value) in [
+            ("tool_calls", &self.tool_calls),
+            ("tool_call_id", &self.tool_call_id),
+            ("function_call", &self.function_call),
+            ("audio", &self.audio),
+            ("refusal", &self.refusal),
+            ("annotations", &self.annotations),
+            ("name", &self.name),
+        ] {
+            let empty = match value {
+                None | Some(Value::Null) => true,
+                Some(Value::Array(items)) => items.is_empty(),
+                Some(_) => false,
+            };
+            if !empty {
+                return Err(ApiError::unsupported(param(field), "it is not served; leave it out"));
+            }
+        }
+        let role = match self.role {
+            WireRole::System | WireRole::Developer => "system",
+            WireRole::User => "user",
+            WireRole::Assistant => "assistant",
+            WireRole::Tool => {
+                return Err(ApiError::unsupported(param("role"), "tool messages are not served"));
+            }
+        };
+        let content = match self.content {
+            Some(Content::Text(text)) => text,
+            Some(Content::Parts(parts)) => join_parts(parts, index)?,
+            None => return Err(ApiError::invalid(param("content"), "is missing; it must be text")),
+        };
+        Ok(ChatMessage::new(role, content))
+    }
+}
+
+fn join_parts(parts: Vec<Part>, index: usize) -> Result<String, ApiError> {
+    let mut joined = String::new();
+    for (at, part) in parts.into_iter().enumerate() {
+        match (part.kind.as_str(), part.text) {
+            ("text", Some(text)) => joined.push_str(&text),
+            ("text", None) => {
+                let param = format!("messages[{index}].content[{at}].text");
+                return Err(ApiError::invalid(param, "is missing"));
+            }
+            (kind, _) => {
+                let param = format!("messages[{index}].content[{at}].type");
+                return Err(ApiError::unsupported(
+                    param,
+                    format!("{kind:?} is not served; only \"text\" is"),
+                ));
+            }
+        }
+    }
+    Ok(joined)
+}
+
+/// The two names of one limit; they may both be there if they agree.
+fn one_limit(max_tokens: Option<u32>, max_completion_tokens: Option<u32>) -> Result<Option<u32>, ApiError> {
+    match (max_tokens, max_completion_tokens) {
+        (Some(old), Some(new)) if old != new => Err(ApiError::invalid(
+            "max_tokens",
+            format!("is {old} while max_completion_tokens is {new}; send one of them"),
+        )),
+        (old, new) => {
+            at_least_one(if new.is_some() { "max_completion_tokens" } else { "max_tokens" }, new.or(old))
+        }
+    }
+}
+
+/// A limit of zero tokens asks for nothing and is refused.
+pub(super) fn at_least_one(name: &'static str, limit: Option<u32>) -> Result<Option<u32>, ApiError> {
+    if limit == Some(0) {
+        return Err(ApiError::invalid(name, "is 0; at least 1 token must be asked for"));
+    }
+    Ok(limit)
+}
+
+/// `stream_options` has no meaning without `stream`, and OpenAI refuses it there.
+pub(super) fn stream_usage(options: Option<StreamOptions>, stream: bool) -> Result<StreamUsage, ApiError> {
+    let Some(options) = options else { return Ok(StreamUsage::Never) };
+    if !stream {
+        return Err(ApiError::invalid("stream_options", "is only taken together with \"stream\": true"));
+    }
+    match (options.include_usage, options.continuous_usage_stats) {
+        (false, false) => Ok(StreamUsage::Never),
+        (true, false) => Ok(StreamUsage::AtEnd),
+        (true, true) => Ok(StreamUsage::Always),
+        (false, true) => Err(ApiError::invalid(
+            "stream_options.continuous_usage_stats",
+            "is only taken together with \"include_usage\": true",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn ask(extra: &str) -> Result<Ask, ApiError> {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}]{extra}}}"#);
+        parse::<ChatRequest>(body.as_bytes())?.into_ask()
+    }
+
+    fn refused(extra: &str) -> String {
+        let error = ask(extra).expect_err(extra);
+        assert_eq!(error.status(), 400, "{extra}");
+        error.param().unwrap_or_else(|| panic!("{extra} names no parameter"))
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_taken() {
+        let body = r#","tools":[],"logprobs":false,"n":1,"response_format":{"type":"text"},"metadata":null,
+            "tool_choice":"none","service_tier":"auto","modalities":["text"],"presence_penalty":0"#;
+        assert!(ask(body).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name() {
+        for (extra, name) in [
+            (r#","n":2"#, "n"),
+            (r#","logprobs":true"#, "logprobs"),
+            (r#","tools":[{}]"#, "tools"),
+            (r#","response_format":{"type":"json_object"}"#, "response_format"),
+            (r#","logit_bias":{"1":2}"#, "logit_bias"),
+            (r#","frequency_penalty":1"#, "frequency_penalty"),
+            (r#","no_such_thing":1"#, "no_such_thing"),
+            (r#","temperature":3"#, "temperature"),
+            (r#","temperature":"hot""#, "temperature"),
+            (r#","top_p":0"#, "top_p"),
+            (r#","max_tokens":0"#, "max_tokens"),
+            (r#","max_tokens":-1"#, "max_tokens"),
+            (r#","max_tokens":1,"max_completion_tokens":2"#, "max_tokens"),
+            (r#","stop":["a","b","c","d","e"]"#, "stop"),
+            (r#","stream_options":{"include_usage":true}"#, "stream_options"),
+            (r#","stream":true,"stream_options":{"other":true}"#, "other"),
+            (
+                r#","stream":true,"stream_options":{"continuous_usage_stats":true}"#,
+                "stream_options.continuous_usage_stats",
+            ),
+        ] {
+            assert_eq!(refused(extra), name, "{extra}");
+        }
+    }
+
+    #[test]
+    fn parts_are_joined_and_images_refused() {
+        let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]}"#;
+        let ask = parse::<ChatRequest>(body).and_then(ChatRequest::into_ask).expect("text parts");
+        assert_eq!(ask.prompt, Prompt::Chat(vec![ChatMessage::new("user", "ab")]));
+        let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#;
+        let error = parse::<ChatRequest>(body).and_then(ChatRequest::into_ask).expect_err("an image");
+        assert_eq!(error.param().as_deref(), Some("messages[0].content[0].type"));
+    }
+
+    #[test]
+    fn the_newer_name_of_the_limit_is_taken() {
+        assert_eq!(ask(r#","max_completion_tokens":7"#).expect("taken").max_tokens, Some(7));
+        assert_eq!(ask(r#","max_completion_tokens":7,"max_tokens":7"#).expect("agree").max_tokens, Some(7));
+    }
+}

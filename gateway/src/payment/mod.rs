@@ -1,0 +1,16 @@
+//! Payment by channel, in the manner of x402: 402 with `PAYMENT-REQUIRED`, a request with `PAYMENT-SIGNATURE`, an
+//! answer with `PAYMENT-RESPONSE`. Each header is base64 of a JSON object.
+//!
+//! A caller who has no voucher yet names his channel in `dividend-channel`; the 402 then says what a voucher for this
+//! very call must promise.
+
+mod channels;
+mod check;
+mod wire;
+
+pub(crate) use channels::Channels;
+pub(crate) use check::{Shortfall, Standing, check};
+pub use wire::{
+    CHANNEL_HEADER, PaymentRequired, PaymentResponse, PaymentSignature, REQUIRED_HEADER, RESPONSE_HEADER,
+    SCHEME, SIGNATURE_HEADER,
+};

@@ -1,0 +1,139 @@
+//! Payment by channel, from the 402 to the journaled voucher.
+
+use crate::support::{DEPLOYMENT, MODEL, OLD_MODEL, Plan, Reply, Stand, channel, chat_body, key, send};
+use dividend_chain::Key;
+use dividend_gateway::payment::{PaymentRequired, PaymentResponse, PaymentSignature};
+use dividend_meter::Payer;
+use dividend_registry::Withdrawal;
+
+/// Far beyond every window and delay, in unix seconds.
+const LATE: u64 = 40_000_000_000;
+/// A call's worst case: 2 prompt tokens at 20, 4 tokens at 100.
+const WORST: u128 = 440;
+const CALL: &str = r#","max_tokens":4"#;
+
+fn signed(signer: &Key, max_cumulative: u128, change: impl FnOnce(&mut PaymentSignature)) -> String {
+    let mut payment = PaymentSignature {
+        channel: channel(signer, 0).id,
+        lane: MODEL.into(),
+        max_cumulative,
+        expiry: LATE,
+        signature: Vec::new().into(),
+    };
+    change(&mut payment);
+    if payment.signature.is_empty() {
+        let digest = DEPLOYMENT.voucher_domain().digest(&payment.voucher());
+        payment.signature = signer.sign(digest).expect("signed").to_vec().into();
+    }
+    payment.encode()
+}
+
+async fn stand(deposit_units: u128) -> Stand {
+    Stand::start(Plan { channels: vec![channel(&key(8), deposit_units)], ..Plan::default() }).await
+}
+
+async fn pay(stand: &Stand, header: &str) -> Reply {
+    let headers = [("payment-signature", header), ("authorization", "Bearer whatever-the-sdk-sends")];
+    send(stand.api, "POST", "/v1/chat/completions", &headers, &chat_body(CALL)).await
+}
+
+fn required(reply: &Reply) -> PaymentRequired {
+    assert_eq!(reply.status, 402, "{}", reply.body);
+    PaymentRequired::decode(reply.header("payment-required")).expect("readable")
+}
+
+#[tokio::test]
+async fn the_402_says_what_to_sign_and_the_voucher_then_pays() {
+    let stand = stand(1).await;
+    let id = channel(&key(8), 1).id;
+    let named = [("dividend-channel", id.to_string())];
+    let named: Vec<_> = named.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let asked = send(stand.api, "POST", "/v1/chat/completions", &named, &chat_body(CALL)).await;
+    assert_eq!(asked.code(), "voucher_missing");
+    let terms = required(&asked);
+    assert_eq!((terms.scheme.as_str(), terms.network.as_str()), ("dividend-channel", "eip155:31337"));
+    assert_eq!(
+        (terms.channel, terms.lane, terms.pay_to),
+        (Some(id), Some(MODEL), DEPLOYMENT.payment_channels)
+    );
+    assert_eq!((terms.served_cumulative, terms.max_cumulative, terms.call_maximum), (0, WORST, WORST));
+    let header = signed(&key(8), terms.max_cumulative, |payment| payment.expiry = terms.min_expiry);
+    let paid = pay(&stand, &header).await;
+    assert_eq!(paid.status, 200, "{}", paid.body);
+    let response = PaymentResponse::decode(paid.header("payment-response")).expect("readable");
+    assert_eq!((response.served_cumulative, response.lane), (0, MODEL));
+    assert_eq!(response.call, paid.header("dividend-receipt"));
+    let again = required(&pay(&stand, &header).await);
+    assert_eq!((again.served_cumulative, again.max_cumulative), (WORST, 2 * WORST));
+    let journaled = stand.meter.highest_voucher(id, MODEL.into()).expect("journaled");
+    assert_eq!(journaled.voucher.maxCumulative, WORST);
+    assert_eq!(stand.meter.payer_total(Payer::Channel(id)).pico(), WORST);
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn vouchers_that_do_not_pay_are_told_apart() {
+    let stand = stand(1).await;
+    let signer = key(8);
+    let table: Vec<(String, &str)> = vec![
+        (signed(&key(9), WORST, |_| {}), "voucher_signature"),
+        (signed(&signer, WORST, |payment| payment.signature = vec![1; 64].into()), "voucher_signature"),
+        (signed(&signer, WORST, |payment| payment.signature = vec![1; 65].into()), "voucher_signature"),
+        (signed(&signer, WORST, |payment| payment.channel.0[0] ^= 1), "unknown_channel"),
+        (signed(&signer, WORST, |payment| payment.lane = OLD_MODEL.into()), "voucher_lane"),
+        (signed(&signer, WORST, |payment| payment.expiry = 1_700_000_000), "voucher_expired"),
+        (signed(&signer, WORST - 1, |_| {}), "voucher_too_low"),
+    ];
+    for (header, code) in table {
+        let reply = pay(&stand, &header).await;
+        let terms = required(&reply);
+        assert_eq!(reply.code(), code, "{terms:?}");
+    }
+    let garbage = pay(&stand, "not-base64!").await;
+    assert_eq!((garbage.status, garbage.json()["error"]["param"].as_str()), (400, Some("payment-signature")));
+    assert_eq!(stand.meter.health().in_flight, 0);
+    assert!(
+        stand.meter.highest_voucher(channel(&signer, 0).id, MODEL.into()).is_none(),
+        "none was journaled"
+    );
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn the_deposit_bounds_what_is_served_whatever_is_promised() {
+    // One unit is 1,000,000 pico-dollars; a pending withdrawal takes all but 1,000 of it.
+    let mut small = channel(&key(8), 2);
+    small.withdrawal = Some(Withdrawal { amount_units: 2, matures_at_s: 0, lapses_at_s: LATE });
+    let stand = Stand::start(Plan { channels: vec![small], ..Plan::default() }).await;
+    let header = signed(&key(8), u128::MAX, |_| {});
+    let reply = pay(&stand, &header).await;
+    assert_eq!((reply.status, reply.code().as_str()), (402, "channel_exhausted"));
+    assert!(reply.body.contains("has 0 left"), "{}", reply.body);
+    stand.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_vouchers_may_overtake_each_other_but_not_outspend() {
+    let stand = std::sync::Arc::new(stand(1_000).await);
+    // Ten calls at once, the highest voucher first; lower ones are covered by it as far as it reaches.
+    let calls: Vec<_> = (1..=10u128)
+        .rev()
+        .map(|nth| {
+            let stand = stand.clone();
+            tokio::spawn(async move { pay(&stand, &signed(&key(8), nth * WORST, |_| {})).await.status })
+        })
+        .collect();
+    let mut served = 0;
+    for call in calls {
+        match call.await.expect("no panic") {
+            200 => served += 1,
+            status => assert_eq!(status, 402),
+        }
+    }
+    let id = channel(&key(8), 0).id;
+    let total = stand.meter.payer_total(Payer::Channel(id)).pico();
+    let promised = stand.meter.highest_voucher(id, MODEL.into()).expect("journaled").voucher.maxCumulative;
+    assert_eq!(total, WORST * served);
+    assert!(served >= 1 && total <= promised, "{total} of {promised}");
+    std::sync::Arc::into_inner(stand).expect("the last one").finish().await;
+}

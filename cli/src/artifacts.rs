@@ -1,0 +1,94 @@
+//! Model files, kept in the home under the digest by which they are registered.
+
+use std::path::{Path, PathBuf};
+
+use dividend_chain::B256;
+use dividend_config::Engine;
+
+use crate::failure::{Failure, OrFail};
+use crate::home::Home;
+use crate::stack::above_here;
+
+/// The folder of model files, by the settings or the home.
+pub(crate) fn folder(home: &Home, settings: &Engine) -> PathBuf {
+    settings.artifacts_dir.as_ref().map_or_else(|| home.path("artifacts"), |path| home.path(path))
+}
+
+/// The name under which a model file is kept: its digest in plain hex.
+pub(crate) fn file(folder: &Path, digest: B256) -> PathBuf {
+    folder.join(format!("{}.gguf", hex::encode(digest)))
+}
+
+/// Puts a model file into the folder under its digest and answers the digest.
+pub(crate) fn adopt(folder: &Path, source: &Path) -> anyhow::Result<B256> {
+    let digest = B256::from(dividend_engine::digest_file(source)?);
+    keep(folder, source, digest)?;
+    Ok(digest)
+}
+
+/// Puts a model file into the folder under `digest`, by a link where the file system allows it. A file that is there
+/// already stays.
+pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result<()> {
+    let kept = file(folder, digest);
+    if kept.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).or_fail(folder.display(), "choose a folder that you can write to")?;
+    let beside = folder.join(format!(".{}.{}", hex::encode(digest), std::process::id()));
+    let put = std::fs::hard_link(source, &beside).or_else(|_| std::fs::copy(source, &beside).map(|_| ()));
+    put.and_then(|()| std::fs::rename(&beside, &kept))
+        .or_fail(format!("cannot keep {} as {}", source.display(), kept.display()), "make room on the disk")
+}
+
+/// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above.
+pub(crate) fn base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let remedy = "fetch one with tools/setup.sh, or name a GGUF file with --model";
+    if let Some(path) = named {
+        return match path.is_file() {
+            true => Ok(path.to_owned()),
+            false => Err(Failure::new(format!("there is no model file {}", path.display()), remedy).into()),
+        };
+    }
+    let cached = above_here(Path::new(".cache/models")).and_then(|folder| first_gguf(&folder));
+    cached.ok_or_else(|| Failure::new("no model file in .cache/models", remedy).into())
+}
+
+fn first_gguf(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "gguf")).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_file_is_kept_under_its_digest_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("model.gguf");
+        std::fs::write(&source, b"abc").unwrap();
+        let artifacts = folder.path().join("artifacts");
+        let digest = adopt(&artifacts, &source).unwrap();
+        assert_eq!(digest, adopt(&artifacts, &source).unwrap());
+        let name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad.gguf";
+        assert_eq!(std::fs::read(artifacts.join(name)).unwrap(), b"abc");
+        assert_eq!(std::fs::read_dir(&artifacts).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_model_is_named_with_its_remedy() {
+        let error = base_model(Some(Path::new("/nowhere/x.gguf"))).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/x.gguf"));
+    }
+
+    #[test]
+    fn the_first_gguf_of_a_folder_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(first_gguf(folder.path()), None);
+        for name in ["b.gguf", "a.gguf", "0.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(first_gguf(folder.path()), Some(folder.path().join("a.gguf")));
+    }
+}

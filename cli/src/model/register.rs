@@ -1,0 +1,52 @@
+//! `dividend model register`.
+
+use std::path::PathBuf;
+
+use dividend_chain::{B256, Key};
+use dividend_registry::{ModelId, ModelManifest};
+use serde::Serialize;
+
+use crate::access::Access;
+use crate::args::Global;
+use crate::output::{answer, say};
+use crate::{artifacts, runtime, settings};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// TOML file that describes the model.
+    file: PathBuf,
+    /// Key of the account that registers it; the home's `keys/owner.key` by default.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Registered {
+    model: ModelId,
+    name: String,
+    digest: B256,
+}
+
+impl Args {
+    pub(super) fn run(self, global: &Global) -> anyhow::Result<()> {
+        let home = global.home()?;
+        let settings = settings::of_running(global, &home)?;
+        let manifest = ModelManifest::load(&self.file)?;
+        let key_file = self.key.unwrap_or_else(|| home.owner_key());
+        let key = Key::load(&key_file)?;
+        let digest = manifest.artifact_digest;
+        if let Some(artifact) = &manifest.artifact_path {
+            artifacts::keep(&artifacts::folder(&home, &settings.engine), artifact, digest)?;
+        }
+        let model = runtime::on_this_thread(async {
+            let access = Access::open(&home, &settings.chain).await?;
+            let sender = access.sender(&key_file).await?;
+            say(format!("registering {} as {}", manifest.name, key.address()));
+            let registry = access.deployment.contracts.lineage_registry;
+            Ok(dividend_registry::register(&sender, &key, registry, &manifest).await?)
+        })?;
+        answer(global, &Registered { model, name: manifest.name, digest }, |registered| {
+            format!("model  {}\ndigest {}", registered.model, registered.digest)
+        })
+    }
+}

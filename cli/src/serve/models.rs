@@ -1,0 +1,113 @@
+//! Which models this node computes: every one that is registered and whose file is in the artifacts folder.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use dividend_chain::B256;
+use dividend_engine::{Engine, EngineOptions, digest_file};
+use dividend_gateway::{Backends, EngineBackend};
+use dividend_registry::{ModelId, Snapshot};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts;
+
+/// Loads models and keeps them in step with the chain.
+pub(super) struct Models {
+    folder: PathBuf,
+    options: EngineOptions,
+    /// Files that could not be loaded, and when they were last written: tried again when they change.
+    refused: HashMap<PathBuf, Option<SystemTime>>,
+}
+
+impl Models {
+    /// Models from the files in `folder`.
+    pub(super) fn new(folder: PathBuf, settings: &dividend_config::Engine) -> Self {
+        let options = EngineOptions {
+            max_sequences: settings.max_sequences as usize,
+            queue: settings.queue_calls as usize,
+            prefill_chunk: settings.prefill_chunk_tokens as usize,
+            context_cap: Some(settings.max_context_tokens as usize),
+        };
+        Self { folder, options, refused: HashMap::new() }
+    }
+
+    /// Follows the snapshots until `ended`. A model is loaded beside those that serve and then switched in.
+    pub(super) async fn keep(
+        mut self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        backends: Arc<Backends>,
+        ended: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                changed = snapshots.changed() => if changed.is_err() { return },
+            }
+            let snapshot = snapshots.borrow_and_update().clone();
+            tokio::select! {
+                () = ended.cancelled() => return,
+                () = self.load(&snapshot, &backends) => {}
+            }
+        }
+    }
+
+    /// Loads every registered model whose file is there and which is not yet served, in the order of registration.
+    pub(super) async fn load(&mut self, snapshot: &Snapshot, backends: &Backends) {
+        let served = backends.models();
+        let mut missing: Vec<_> = snapshot.models().filter(|model| !served.contains(&model.id)).collect();
+        missing.sort_by_key(|model| model.registered_at);
+        for model in missing {
+            let file = artifacts::file(&self.folder, model.artifact_digest);
+            let Ok(metadata) = file.metadata() else { continue };
+            let written = metadata.modified().ok();
+            if self.refused.get(&file) == Some(&written) {
+                continue;
+            }
+            match self.load_one(model.id, file.clone(), model.artifact_digest).await {
+                Ok(backend) => backends.insert(model.id, Arc::new(backend)),
+                Err(error) => {
+                    tracing::error!(model = %model.id, "cannot be served: {error:#}");
+                    self.refused.insert(file, written);
+                }
+            }
+        }
+    }
+
+    async fn load_one(&self, model: ModelId, file: PathBuf, digest: B256) -> anyhow::Result<EngineBackend> {
+        let options = self.options.clone();
+        tracing::info!(%model, "loading");
+        let engine = tokio::task::spawn_blocking(move || {
+            check_digest(&file, digest)?;
+            Ok::<_, anyhow::Error>(Engine::load(&file, options)?)
+        });
+        Ok(EngineBackend::new(engine.await??))
+    }
+}
+
+/// A file that is not what was registered would earn money for somebody else's work.
+fn check_digest(file: &Path, digest: B256) -> anyhow::Result<()> {
+    let found = B256::from(digest_file(file)?);
+    if found == digest {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!("its SHA-256 is {found}, but {digest} is registered; fetch the file again"))
+        .with_context(|| file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_what_was_registered_is_refused_by_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let digest = B256::from(digest_file(file.path()).unwrap());
+        check_digest(file.path(), digest).unwrap();
+        let refused = format!("{:#}", check_digest(file.path(), B256::ZERO).unwrap_err());
+        assert!(refused.contains(file.path().to_str().unwrap()) && refused.contains(&digest.to_string()));
+    }
+}

@@ -1,0 +1,136 @@
+//! The whole stack: a call by the demo key is answered, metered, audited; keys and limits change while it serves; a fork
+//! that is registered is served without a restart; a call in flight is finished before the stack ends.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::client::{Client, journal, question};
+use support::{Stack, run, within};
+
+/// The base model's file, as `up` finds it.
+fn model_file() -> PathBuf {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let folder = above.map(|folder| folder.join(".cache/models")).find(|folder| folder.is_dir());
+    let files = std::fs::read_dir(folder.expect("run tools/setup.sh first: it fetches the model")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|end| end == "gguf"))
+        .min()
+        .expect("a GGUF in .cache/models")
+}
+
+#[tokio::test]
+async fn a_call_is_answered_metered_sealed_and_audited() {
+    let stack = Stack::start().await;
+    let client = Client::with_demo_key(&stack);
+    let (status, answer) = client.chat("smollm2", 8).await;
+    assert_eq!(status, 200, "{answer}");
+    let usage = &answer["usage"];
+    let lines = journal(&stack).await;
+    let closes: Vec<&Value> = lines.iter().filter(|line| line["type"] == "close").collect();
+    assert_eq!(closes.len(), 1, "{lines:?}");
+    assert_eq!(closes[0]["prompt_tokens"], usage["prompt_tokens"]);
+    assert_eq!(closes[0]["completion_tokens"], usage["completion_tokens"]);
+    assert_eq!(stack.run(&["window", "seal"]).await["window"], 0);
+    assert_eq!(stack.run(&["window", "seal"]).await["window"], Value::Null);
+    let audit = stack.run(&["audit"]).await;
+    assert_eq!(
+        (&audit["calls"], &audit["windows"][0]["seal"]["state"]),
+        (&json!(1), &json!("equal")),
+        "{audit}"
+    );
+    assert_eq!(audit["charge_pico"], closes[0]["charge_pico"]);
+    let settled = stack.run(&["settle", "--once"]).await;
+    assert_eq!(settled["windows_confirmed"], 1, "{settled}");
+    let (status, _home) = stack.end(Signal::TERM).await;
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
+async fn keys_and_limits_change_while_it_serves() {
+    let stack = Stack::start().await;
+    let made = stack.run(&["keys", "create", "--credit", "1", "--name", "app"]).await;
+    let client = Client::with(&stack, made["key"].as_str().unwrap());
+    assert_eq!(client.chat("smollm2", 1).await.0, 200);
+    let limits = stack.run(&["limits", "set", "app", "--tpm", "1"]).await;
+    assert_eq!(limits["limits"]["tokens_per_minute"], 1, "{limits}");
+    assert_eq!(client.chat("smollm2", 1).await.0, 429);
+    stack.run(&["limits", "set", "app", "--tpm", "default"]).await;
+    assert_eq!(client.chat("smollm2", 1).await.0, 200);
+    stack.run(&["keys", "revoke", "app"]).await;
+    assert_eq!(client.chat("smollm2", 1).await.0, 401);
+    let keys = stack.run(&["keys", "list"]).await;
+    let app = keys.as_array().unwrap().iter().find(|key| key["name"] == "app").unwrap();
+    assert!(app["revoked_ms"].is_u64() && app["used_pico"] != "0", "{app}");
+    let unknown = run(stack.home(), ["keys", "revoke", "nobody"]).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody"));
+    stack.end(Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn a_registered_fork_is_served_and_its_lineage_shown() {
+    let stack = Stack::start().await;
+    let client = Client::with_demo_key(&stack);
+    let base = stack.run(&["track", "show", "smollm2"]).await["champions"][0].as_str().unwrap().to_owned();
+    let fork = stack.home().join("fork.gguf");
+    let file = model_file();
+    let (file, out) = (file.to_str().unwrap(), fork.to_str().unwrap());
+    let forked =
+        ["model", "fork", file, "--out", out, "--name", "pirate", "--system-prompt", "You are a pirate."];
+    stack.run(&forked).await;
+    let manifest = stack.home().join("fork.toml");
+    let payee = format!("0x{}", "22".repeat(20));
+    let text = format!(
+        "name = \"pirate\"\nkind = \"fork\"\ntrack = \"smollm2\"\nroyalty_ppm = 300_000\ninherit_ppm = 400_000\n\
+         [artifact]\npath = \"fork.gguf\"\n[[parents]]\nmodel = \"{base}\"\nweight_ppm = 1_000_000\n\
+         [[slots]]\npayee = \"{payee}\"\nshare_ppm = 1_000_000\n"
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let registered = stack.run(&["model", "register", manifest.to_str().unwrap()]).await;
+    let model = registered["model"].as_str().unwrap();
+    let shown = stack.run(&["model", "show", model]).await;
+    assert_eq!(shown["tree"]["share_ppm"], 600_000, "{shown}");
+    assert_eq!(shown["tree"]["parents"][0]["model"], base);
+    assert_eq!(shown["tree"]["parents"][0]["share_ppm"], 400_000);
+    within("the fork to be served", async {
+        let mut look = tokio::time::interval(Duration::from_millis(200));
+        while client.chat(model, 1).await.0 != 200 {
+            look.tick().await;
+        }
+    })
+    .await;
+    assert!(client.models().await.iter().any(|id| id == "smollm2"));
+    let again = stack.run(&["model", "register", manifest.to_str().unwrap()]).await;
+    assert_eq!(again["model"], model);
+    stack.end(Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn a_call_in_flight_is_finished_before_the_stack_ends() {
+    let stack = Stack::start().await;
+    let client = Client::with_demo_key(&stack);
+    let mut body = question("smollm2", 48);
+    body["stream"] = json!(true);
+    let mut streaming = client.send(&body).await;
+    let first = streaming.chunk().await.unwrap().unwrap();
+    assert!(!first.is_empty());
+    let rest = tokio::spawn(async move {
+        let mut text = String::new();
+        while let Some(chunk) = streaming.chunk().await.unwrap() {
+            text += &String::from_utf8_lossy(&chunk);
+        }
+        text
+    });
+    let (status, home) = stack.end(Signal::TERM).await;
+    assert!(status.success(), "{status}");
+    let text = rest.await.unwrap();
+    assert!(text.contains("[DONE]"), "{text}");
+    let audit = run(home.path(), ["audit", "--journal-only", "--json"]).await;
+    let audit: Value = serde_json::from_slice(&audit.stdout).unwrap();
+    assert_eq!((&audit["calls"], &audit["open_calls"]), (&json!(1), &json!([])), "{audit}");
+}

@@ -1,0 +1,83 @@
+//! An application of a stack: its calls, and what the stack wrote down about them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Stack, run, within};
+
+/// A client of a stack's API.
+pub struct Client {
+    http: reqwest::Client,
+    api: String,
+    key: String,
+}
+
+impl Client {
+    pub fn with(stack: &Stack, key: &str) -> Self {
+        // The tests of one process share it; the first one installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build().unwrap();
+        Self { http, api: stack.endpoint("api"), key: key.to_owned() }
+    }
+
+    pub fn with_demo_key(stack: &Stack) -> Self {
+        let file = stack.endpoint("demo_key_file");
+        Self::with(stack, std::fs::read_to_string(file).unwrap().trim())
+    }
+
+    pub async fn send(&self, body: &Value) -> reqwest::Response {
+        let request = self.http.post(format!("{}/v1/chat/completions", self.api)).bearer_auth(&self.key);
+        request.json(body).send().await.unwrap()
+    }
+
+    pub async fn chat(&self, model: &str, max_tokens: u32) -> (u16, Value) {
+        let answer = self.send(&question(model, max_tokens)).await;
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// Waits until calls are served.
+    pub async fn until_ready(&self) {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        let ready = async || {
+            let answer = self.http.get(format!("{}/readyz", self.api)).send().await;
+            answer.is_ok_and(|answer| answer.status().is_success())
+        };
+        within("calls to be served", async {
+            while !ready().await {
+                look.tick().await;
+            }
+        })
+        .await;
+    }
+
+    pub async fn models(&self) -> Vec<String> {
+        let answer =
+            self.http.get(format!("{}/v1/models", self.api)).bearer_auth(&self.key).send().await.unwrap();
+        let models: Value = answer.json().await.unwrap();
+        models["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+pub fn question(model: &str, max_tokens: u32) -> Value {
+    json!({
+        "model": model, "max_tokens": max_tokens, "temperature": 0,
+        "messages": [{ "role": "user", "content": "Say hello." }],
+    })
+}
+
+/// Every record of the stack's journal.
+pub async fn journal(stack: &Stack) -> Vec<Value> {
+    let output = run(stack.home(), ["journal", "export", "--format", "jsonl"]).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}

@@ -133,4 +133,5 @@ async fn a_call_in_flight_is_finished_before_the_stack_ends() {
     let audit = run(home.path(), ["audit", "--journal-only", "--json"]).await;
     let audit: Value = serde_json::from_slice(&audit.stdout).unwrap();
     assert_eq!((&audit["calls"], &audit["open_calls"]), (&json!(1), &json!([])), "{audit}");
+    assert_eq!(audit["windows"][0]["seal"]["state"], "equal", "the open window was sealed: {audit}");
 }

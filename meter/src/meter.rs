@@ -322,7 +322,7 @@ impl Inner {
         closed
     }
 
-    /// Closes the calls that the disk refused before, oldest first.
+    /// Closes the calls that the disk refused before.
     pub(crate) fn close_unclosed(&self, core: &mut Core) -> Result<(), MeterError> {
         while let Some(unclosed) = core.unclosed.pop() {
             if let Err(error) = self.append_close(core, &unclosed) {

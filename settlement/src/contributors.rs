@@ -33,6 +33,7 @@ pub struct Claimable {
     /// The contributor's slot of that node.
     pub slot: u8,
     /// Who is paid.
+    #[serde(serialize_with = "decimal::checksummed")]
     pub payee: Address,
     /// `credited − claimed`, base units.
     #[serde(with = "decimal")]
@@ -110,6 +111,7 @@ pub struct Paid {
     /// The contributor's slot of that node.
     pub slot: u8,
     /// Who was paid.
+    #[serde(serialize_with = "decimal::checksummed")]
     pub payee: Address,
     /// What this payment moved, base units; 0 if somebody else claimed first, or if the token refused the payee.
     #[serde(with = "decimal")]

@@ -119,6 +119,7 @@ pub struct ModelEarnings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Earnings {
     /// The payee.
+    #[serde(serialize_with = "decimal::checksummed")]
     pub address: Address,
     /// Number of the block that the credited and claimed figures are of.
     pub block: u64,

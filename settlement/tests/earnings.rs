@@ -1,5 +1,7 @@
 //! Earnings follow the totals, floor as the pool floors, and keep their order; the books find what contradicts them.
 
+#![expect(clippy::unwrap_used, reason = "a test cannot go on without its surroundings")]
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -108,6 +110,7 @@ fn json_carries_decimal_strings_and_reads_back() {
     let bob = earnings(BOB, &snapshot(&[], &[]), &metered);
     let json = serde_json::to_string(&bob).unwrap();
     assert!(json.contains(&format!("\"accrued_units\":\"{}\"", bob.amounts.accrued_units)), "{json}");
+    assert!(json.contains(&format!("\"address\":\"{}\"", BOB.to_checksum(None))), "{json}");
     assert_eq!(serde_json::from_str::<Earnings>(&json).unwrap(), bob);
 }
 

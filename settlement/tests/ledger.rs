@@ -1,5 +1,7 @@
 //! The ledger takes each seal once, in order, and moves nothing that has moved already.
 
+#![expect(clippy::unwrap_used, reason = "a test cannot go on without its surroundings")]
+
 use alloy::primitives::{B256, Bytes};
 use dividend_settlement::Error;
 use dividend_settlement::ledger::Ledger;

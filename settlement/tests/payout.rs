@@ -29,8 +29,7 @@ impl World {
             Follower::open(self.rpc(), &self.deployment, None, &settings(&self.anvil)).unwrap();
         let snapshots = dividend_registry::follow(&mut follower, &self.deployment);
         follower.poll().await.unwrap();
-        let snapshot = snapshots.borrow().clone();
-        snapshot
+        snapshots.borrow().clone()
     }
 
     async fn dollars(&self, account: Address) -> u128 {

@@ -48,10 +48,17 @@ pub(super) async fn start(
 }
 
 impl Running {
-    /// Publishes the last totals and lets go of the journal.
+    /// Seals the open window, so that nothing waits for a node that may not come back, publishes the last totals and
+    /// lets go of the journal.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
+        let writer = self.writer.clone();
+        let sealed = tokio::task::spawn_blocking(move || writer.seal_window()).await?;
         self.shutdown.cancel();
-        Ok(self.fold.await?)
+        self.fold.await?;
+        if let Some(seal) = sealed? {
+            tracing::info!(window = seal.window, "sealed the open window");
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,8 @@ use std::thread::available_parallelism;
 
 use crate::failure::OrFail;
 
-const VARIABLE: &str = "CANDLE_NUM_THREADS";
+/// The pools of inference and of loading.
+const VARIABLES: [&str; 2] = ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"];
 /// Compute threads wait for each other by spinning. On a machine of so few cores they also share them with the chain,
 /// Redis and the gateway, and then one thread is several times faster than two.
 const FEW_CORES: usize = 2;
@@ -16,12 +17,15 @@ const FEW_CORES: usize = 2;
 pub(super) fn provide(threads: u32) -> anyhow::Result<()> {
     let cores = available_parallelism().map_or(1, usize::from);
     let Some(wanted) = wanted(threads, cores).map(|threads| threads.to_string()) else { return Ok(()) };
-    let given = std::env::var_os(VARIABLE);
-    if given.as_ref().is_some_and(|given| threads == 0 || *given == *wanted) {
+    // What the operator has set in the environment goes before a guess, not before the settings.
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|given| threads == 0 || *given == *wanted);
+    let missing: Vec<_> =
+        VARIABLES.into_iter().filter(|name| !is_set(name)).map(|name| (name, &wanted)).collect();
+    if missing.is_empty() {
         return Ok(());
     }
     let program = std::env::current_exe()?;
-    let error = Command::new(&program).args(std::env::args_os().skip(1)).env(VARIABLE, wanted).exec();
+    let error = Command::new(&program).args(std::env::args_os().skip(1)).envs(missing).exec();
     Err(error).or_fail(program.display(), "set engine.threads to 0")
 }
 

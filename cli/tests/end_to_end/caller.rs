@@ -7,6 +7,8 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use crate::support::client::Client;
+
 /// One call as its caller saw it.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -47,24 +49,16 @@ impl Progress {
 
 /// Makes one streamed call and notes what arrives until its end, or until the connection breaks. `None` if it broke before
 /// the answer's head: then the caller knows of no call.
-pub async fn stream(
-    http: reqwest::Client,
-    api: String,
-    key: String,
-    model: String,
-    max_tokens: u32,
-    progress: Arc<Progress>,
-) -> Option<Seen> {
+pub async fn stream(client: Client, max_tokens: u32, progress: Arc<Progress>) -> Option<Seen> {
     let body = json!({
-        "model": model,
+        "model": "smollm2",
         "messages": [{ "role": "user", "content": "Count as far as you can: one, two, three," }],
         "max_tokens": max_tokens,
         "temperature": 0,
         "stream": true,
         "stream_options": { "include_usage": true, "continuous_usage_stats": true },
     });
-    let url = format!("{api}/v1/chat/completions");
-    let response = http.post(url).bearer_auth(key).json(&body).send().await.ok()?;
+    let response = client.try_send(&body).await.ok()?;
     let status = response.status();
     assert!(status.is_success(), "{status}: {}", response.text().await.unwrap_or_default());
     let call = response.headers()["dividend-receipt"].to_str().unwrap().to_owned();

@@ -1,11 +1,11 @@
 //! The journal as `dividend journal export` prints it, indexed by call.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support;
+use crate::support::Stack;
+use crate::support::client::journal;
 
 /// Opens and closes of every call.
 #[derive(Debug, Default)]
@@ -15,21 +15,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Exports and reads the journal of a home.
-    pub async fn of(home: &Path) -> Self {
-        let output = support::run(home, ["journal", "export", "--format", "jsonl"]).await;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut journal = Self::default();
-        for line in String::from_utf8(output.stdout).unwrap().lines() {
-            let record: Value = serde_json::from_str(line).unwrap();
+    /// Exports and reads the journal of a stack.
+    pub async fn of(stack: &Stack) -> Self {
+        let mut index = Self::default();
+        for record in journal(stack).await {
             let by_call = match record["type"].as_str().unwrap() {
-                "open" => &mut journal.opens,
-                "close" => &mut journal.closes,
+                "open" => &mut index.opens,
+                "close" => &mut index.closes,
                 _ => continue,
             };
             by_call.entry(record["call"].as_str().unwrap().to_owned()).or_default().push(record);
         }
-        journal
+        index
     }
 
     /// The one close of a call.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use support::client::Client;
 use support::{Stack, within};
 
 use caller::{Progress, Seen, stream};
@@ -34,7 +35,7 @@ async fn killed_in_the_middle_of_streams_nothing_is_lost_or_counted_twice() {
     assert!(whole.iter().all(|seen| seen.usage.is_some()), "undisturbed calls end: {whole:?}");
     seen.extend(whole);
 
-    let journal = Journal::of(stack.home()).await;
+    let journal = Journal::of(&stack).await;
     every_call_is_closed_once(&journal, &seen);
     delivered_is_metered(&journal, &seen);
     the_aggregate_is_the_journal(&stack).await;
@@ -60,16 +61,15 @@ async fn cut_streams(stack: &Stack, keys: &[String], round: usize) -> Vec<Seen> 
     };
     let (seen, ()) = tokio::join!(calls, kill);
     assert!(seen.iter().any(|seen| seen.usage.is_none()), "no stream was cut in round {round}: {seen:?}");
-    serve_is_ready(stack).await;
+    Client::with(stack, &keys[0]).until_ready().await;
     seen
 }
 
 async fn streams(stack: &Stack, keys: &[String], max_tokens: u32, progress: Arc<Progress>) -> Vec<Seen> {
-    let http = reqwest::Client::new();
     let calls: Vec<_> = (0..STREAMS)
         .map(|n| {
-            let (api, key) = (stack.endpoint("api"), keys[n % keys.len()].clone());
-            tokio::spawn(stream(http.clone(), api, key, "smollm2".into(), max_tokens, progress.clone()))
+            let client = Client::with(stack, &keys[n % keys.len()]);
+            tokio::spawn(stream(client, max_tokens, progress.clone()))
         })
         .collect();
     let mut seen = Vec::new();
@@ -77,11 +77,6 @@ async fn streams(stack: &Stack, keys: &[String], max_tokens: u32, progress: Arc<
         seen.extend(within("a stream to end", call).await.unwrap());
     }
     seen
-}
-
-async fn serve_is_ready(stack: &Stack) {
-    let ready = stack.run(&["status", "--wait"]).await;
-    assert_eq!(ready["ready"], true, "{ready}");
 }
 
 /// I1.
@@ -135,8 +130,8 @@ async fn royalties_are_exact(stack: &Stack, journal: &Journal) {
     let rpc = stack.endpoint("rpc");
     let mut expected_revenue = BTreeMap::new();
     for (model, charged) in journal.charged_by_model() {
-        let cast = |contract: &str, signature: &str| {
-            support::cast(&rpc, contracts[contract].as_str().unwrap(), signature, &[&model])
+        let cast = async |contract: &str, signature: &str| {
+            support::cast(&rpc, contracts[contract].as_str().unwrap(), signature, &[&model]).await
         };
         let royalty_ppm: u128 = cast("LineageRegistry", "royaltyPpm(bytes32)(uint256)").await[0];
         let lane = cast("UsageLedger", "lane(bytes32)((uint128,uint128))").await;

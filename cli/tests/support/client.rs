@@ -27,8 +27,13 @@ impl Client {
     }
 
     pub async fn send(&self, body: &Value) -> reqwest::Response {
+        self.try_send(body).await.unwrap()
+    }
+
+    /// As `send`, for a server that may be killed meanwhile.
+    pub async fn try_send(&self, body: &Value) -> reqwest::Result<reqwest::Response> {
         let request = self.http.post(format!("{}/v1/chat/completions", self.api)).bearer_auth(&self.key);
-        request.json(body).send().await.unwrap()
+        request.json(body).send().await
     }
 
     pub async fn chat(&self, model: &str, max_tokens: u32) -> (u16, Value) {

@@ -92,9 +92,8 @@ fn snapshot() -> Snapshot {
     ];
     let tracks = vec![track("smollm2-triage", vec![BASE, LEFT, MERGE]), track(MARKUP, vec![HOSTILE])];
     let block = BlockRef { number: 48_211, hash: B256::repeat_byte(0x77), timestamp_s: 1_795_344_079 };
-    let credits = [(MERGE, 900_000_000), (LEFT, 480_000_000), (BASE, 160_000_000)];
-    let claimed =
-        [((MERGE, BASE, 0), 100_000_000), ((BASE, BASE, 0), 112_000_000), ((LEFT, LEFT, 0), 200_000_000)];
+    let credits = [(MERGE, 900_000), (LEFT, 480_000), (BASE, 160_000)];
+    let claimed = [((MERGE, BASE, 0), 100_000), ((BASE, BASE, 0), 112_000), ((LEFT, LEFT, 0), 200_000)];
     Snapshot::fixture(block, Instant::now(), models, tracks, Vec::new(), EscrowView::default())
         .with_credits(credits, claimed)
 }

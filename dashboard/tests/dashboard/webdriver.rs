@@ -54,7 +54,7 @@ impl Browser {
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
-            "timeouts": { "script": PATIENCE.as_millis(), "pageLoad": PATIENCE.as_millis() },
+            "timeouts": { "script": PATIENCE.as_millis() / 2, "pageLoad": PATIENCE.as_millis() },
         } } });
         let driver_url = format!("http://127.0.0.1:{port}/session");
         let answer = client.post(&driver_url).json(&capabilities).send().await.unwrap();
@@ -150,7 +150,9 @@ async fn port_of(driver: &mut Child) -> u16 {
     let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
     loop {
         let line = lines.next_line().await.unwrap().expect("chromedriver ended before it listened");
-        let port = line.rsplit_once("successfully on port ").and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
+        let port = line
+            .rsplit_once("successfully on port ")
+            .and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
         if let Some(port) = port {
             // The rest of its output is read away, so that it never blocks on a full pipe.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

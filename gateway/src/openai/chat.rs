@@ -4,9 +4,9 @@ use dividend_engine::ChatMessage;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Ask, StreamUsage};
 use super::answer::Shape;
 use super::sampling::{Shared, Stop, StreamOptions, refuse_unless_empty, refuse_unless_one_of};
+use super::{Ask, StreamUsage};
 use crate::backend::Prompt;
 use crate::error::ApiError;
 

@@ -42,6 +42,14 @@ test-contracts: ## forge tests, golden vectors, committed ABIs
 test-rust: ## all Rust tests
 	cargo $(RUST_TESTS) --locked --workspace
 
+.PHONY: bench
+bench: ## figures of engine, gateway and meter, as JSON lines; run it on a quiet machine
+	tools/setup.sh demo
+	cargo build --locked --workspace --examples
+	CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 target/debug/examples/throughput .cache/models/smollm2-135m-instruct-q4_1.gguf
+	target/debug/examples/overhead
+	target/debug/examples/bench
+
 .PHONY: lint
 lint: ## formatting, clippy and documentation, warnings refused
 	cargo fmt --all --check

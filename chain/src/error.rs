@@ -42,6 +42,16 @@ pub enum Error {
         /// The node's message.
         problem: String,
     },
+    /// The node does not have the state of the block asked for: it was restarted, or prunes. Later blocks will do.
+    #[error("chain RPC {endpoint} has no state for {method}: {problem}; a later block is asked for next")]
+    StateUnavailable {
+        /// The endpoint that answered.
+        endpoint: String,
+        /// JSON-RPC method.
+        method: String,
+        /// The node's message.
+        problem: String,
+    },
     /// An RPC setting that is not an http(s) URL.
     #[error("rpc endpoint {url:?}: {problem}; expected http://HOST:PORT or https://HOST")]
     BadEndpoint {
@@ -213,6 +223,12 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::NoFunds { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::TimedOut { .. }
+                | Self::NoFunds { .. }
+                | Self::StateUnavailable { .. }
+        )
     }
 }

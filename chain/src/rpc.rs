@@ -368,6 +368,9 @@ fn classify(endpoint: &str, method: &'static str, error: TransportError) -> Erro
             if method == "eth_call" && payload.message.contains("revert") {
                 return Error::Reverted(problem);
             }
+            if is_about_missing_state(&payload.message) {
+                return Error::StateUnavailable { endpoint, method: method.into(), problem };
+            }
             Error::Refused { endpoint, method: method.into(), problem }
         }
         RpcError::Transport(problem) => Error::Unreachable { endpoint, problem: shown(&problem.to_string()) },
@@ -375,6 +378,39 @@ fn classify(endpoint: &str, method: &'static str, error: TransportError) -> Erro
     }
 }
 
+/// Whether a node says that it has no state for a block. There is no error code for it: these are the words of anvil, geth,
+/// erigon and reth.
+fn is_about_missing_state(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["blockoutofrange", "missing trie node", "header not found", "historical state", "pruned"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
 fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::rpc::json_rpc::ErrorPayload;
+
+    use super::*;
+
+    fn classified(message: &str) -> Error {
+        let payload = ErrorPayload { code: -32_000, message: message.to_owned().into(), data: None };
+        classify("http://node", "eth_call", RpcError::ErrorResp(payload))
+    }
+
+    #[test]
+    fn a_block_whose_state_is_gone_is_asked_for_again_later_and_nothing_else_is() {
+        for message in [
+            "BlockOutOfRangeError: block height is 23 but requested was 21",
+            "missing trie node 1234 (path )",
+            "historical state 0x12 is not available",
+        ] {
+            assert!(classified(message).is_retryable(), "{message}");
+        }
+        assert!(matches!(classified("invalid argument 0"), Error::Refused { .. }));
+    }
 }

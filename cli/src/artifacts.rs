@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dividend_chain::B256;
 use dividend_config::Engine;
+use dividend_engine::gguf::Gguf;
 
 use crate::failure::{Failure, OrFail};
 use crate::home::Home;
@@ -40,8 +41,16 @@ pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result
         .or_fail(format!("cannot keep {} as {}", source.display(), kept.display()), "make room on the disk")
 }
 
-/// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above.
+/// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above. Its header
+/// is read, so that a file which no engine could load is refused before it is registered.
 pub(crate) fn base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let path = find_base_model(named)?;
+    let remedy = "fetch it again with tools/setup.sh, or name another GGUF file with --model";
+    Gguf::read(&path).or_fail(format!("model file {}", path.display()), remedy)?;
+    Ok(path)
+}
+
+fn find_base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let remedy = "fetch one with tools/setup.sh, or name a GGUF file with --model";
     if let Some(path) = named {
         return match path.is_file() {
@@ -80,6 +89,15 @@ mod tests {
     fn a_missing_model_is_named_with_its_remedy() {
         let error = base_model(Some(Path::new("/nowhere/x.gguf"))).unwrap_err();
         assert!(error.to_string().contains("/nowhere/x.gguf"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_model_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("noise.gguf");
+        std::fs::write(&path, [7; 1_000]).unwrap();
+        let error = base_model(Some(&path)).unwrap_err();
+        assert!(error.to_string().contains("noise.gguf"), "{error}");
     }
 
     #[test]

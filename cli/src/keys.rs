@@ -62,7 +62,7 @@ impl Args {
                     let total = pico(&key["credit_pico"])? + add.pico();
                     let change = json!({ "credit_pico": total.to_string() });
                     let changed = admin.patch(&format!("/admin/keys/{}", text(&key["id"])), &change).await?;
-                    answer(global, &changed, |key| row(key))
+                    answer(global, &changed, row)
                 }
                 Command::Revoke { key } => {
                     let key = find(&admin, &key).await?;

@@ -1,5 +1,7 @@
 //! The arrows between crates, and who may know what, as ARCHITECTURE.md draws them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{Dependency, MetadataCommand, Package};

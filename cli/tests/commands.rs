@@ -1,6 +1,8 @@
 //! The whole stack: a call by the demo key is answered, metered, audited; keys and limits change while it serves; a fork
 //! that is registered is served without a restart; a call in flight is finished before the stack ends.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! What a person meets who types something wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::run;

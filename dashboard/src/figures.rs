@@ -8,7 +8,7 @@ use dividend_registry::{Kind, ModelId, ModelView, Snapshot};
 use dividend_settlement::earnings::{Amounts, Earnings, slot_part};
 use serde::Serialize;
 
-use crate::format::{clean, decimal, short_id};
+use crate::format::{checksummed, clean, decimal, short_id};
 use crate::lineage::{self, Node};
 use crate::moment::{Moment, WindowRow};
 
@@ -128,6 +128,7 @@ pub struct ModelSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ContributorSummary {
     /// The payee.
+    #[serde(serialize_with = "checksummed")]
     pub address: Address,
     /// Slots that it holds in all models.
     pub slots: usize,
@@ -157,6 +158,7 @@ pub struct ModelPage {
     #[serde(flatten)]
     pub summary: ModelSummary,
     /// Who registered it.
+    #[serde(serialize_with = "checksummed")]
     pub owner: Address,
     /// Part of every call's price that is royalty, ppm.
     pub royalty_ppm: u32,
@@ -200,6 +202,7 @@ pub struct ShareRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct ShareSlot {
     /// The payee.
+    #[serde(serialize_with = "checksummed")]
     pub payee: Address,
     /// Part of the model's royalty, 10⁻¹².
     pub share_e12: u64,

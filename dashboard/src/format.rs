@@ -17,6 +17,11 @@ pub fn decimal<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(value)
 }
 
+/// An address for JSON, in its checksummed form (EIP-55).
+pub fn checksummed<S: Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(address)
+}
+
 /// Dollars with six decimals, in two parts so that a page can dim the small change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Money {

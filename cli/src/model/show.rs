@@ -1,6 +1,5 @@
 //! `dividend model show`.
 
-use dividend_chain::Address;
 use dividend_registry::{LineageTree, ModelId, ModelView, Snapshot};
 use serde::Serialize;
 
@@ -32,7 +31,7 @@ struct Branch {
     /// Its part of the royalty of the model that is shown, over all paths, in ppm; 0 for a share too small to keep.
     share_ppm: u32,
     /// Who is paid, and with which part of the share, in ppm.
-    payees: Vec<(Address, u32)>,
+    payees: Vec<(String, u32)>,
     /// Whether parents were left out, because they are drawn at an earlier place.
     cut: bool,
     parents: Vec<Branch>,
@@ -57,7 +56,11 @@ impl Branch {
             model: tree.model,
             weight_ppm: tree.weight_ppm,
             share_ppm: tree.share_ppm,
-            payees: slots.into_iter().flatten().map(|slot| (slot.payee, slot.share_ppm)).collect(),
+            payees: slots
+                .into_iter()
+                .flatten()
+                .map(|slot| (slot.payee.to_string(), slot.share_ppm))
+                .collect(),
             cut: tree.cut,
             parents: tree.parents.into_iter().map(|parent| Self::new(snapshot, parent)).collect(),
         }
@@ -116,7 +119,7 @@ mod tests {
             model: ModelId([byte; 32]),
             weight_ppm: 1_000_000,
             share_ppm: 250_000,
-            payees: vec![(Address::repeat_byte(2), 1_000_000)],
+            payees: vec![("0x02".to_owned(), 1_000_000)],
             cut,
             parents,
         };

@@ -43,13 +43,18 @@ impl Client {
 
     /// Waits until calls are served.
     pub async fn until_ready(&self) {
+        self.until_success(&format!("{}/readyz", self.api)).await;
+    }
+
+    /// Waits until `url` answers with success.
+    pub async fn until_success(&self, url: &str) {
         let mut look = tokio::time::interval(Duration::from_millis(100));
-        let ready = async || {
-            let answer = self.http.get(format!("{}/readyz", self.api)).send().await;
+        let succeeds = async || {
+            let answer = self.http.get(url).send().await;
             answer.is_ok_and(|answer| answer.status().is_success())
         };
-        within("calls to be served", async {
-            while !ready().await {
+        within(&format!("{url} to answer"), async {
+            while !succeeds().await {
                 look.tick().await;
             }
         })

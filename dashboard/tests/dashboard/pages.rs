@@ -50,7 +50,7 @@ async fn the_overview_shows_models_money_and_windows() {
 async fn a_contributor_sees_what_is_accrued_and_how_to_claim() {
     let (status, html) = get(&format!("/contributors/{ALICE}")).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(html.contains(&format!("dividend claim {ALICE}")));
+    assert!(html.contains(&format!("dividend claim --address {ALICE}")));
     assert!(html.contains("18.48 %"), "26.4 % of the merge's royalty for the base, 70 % of it hers");
     let (_, nobody) = get("/contributors/0x00000000000000000000000000000000000000ff").await;
     assert!(nobody.contains("holds no share in any model"));

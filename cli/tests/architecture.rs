@@ -1,7 +1,5 @@
 //! The arrows between crates, and who may know what, as ARCHITECTURE.md draws them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{Dependency, MetadataCommand, Package};
@@ -36,7 +34,11 @@ const CHAIN_ONLY: [&str; 8] =
     ["contract", "network", "provider", "signer", "rpc", "reqwest", "transport", "full"];
 
 fn packages() -> BTreeMap<String, Package> {
-    let metadata = MetadataCommand::new().no_deps().other_options(["--locked".to_owned()]).exec().unwrap();
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .other_options(["--locked".to_owned()])
+        .exec()
+        .expect("cargo reads the workspace");
     let own = metadata.workspace_packages().into_iter().cloned();
     own.map(|package| (package.name.to_string().replacen(PREFIX, "", 1), package)).collect()
 }

@@ -89,31 +89,6 @@ impl Stack {
         self.pid(name)
     }
 
-    /// Waits until every part answers, after one was killed.
-    pub async fn answers(&self) {
-        // The tests of one process share it; the first one installs it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::new();
-        let question =
-            serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": [] });
-        let requests = [
-            http.get(format!("{}/readyz", self.endpoint("api"))),
-            http.get(format!("{}/healthz", self.endpoint("dashboard"))),
-            http.post(self.endpoint("rpc")).json(&question),
-        ];
-        for request in requests {
-            let request = request.build().unwrap();
-            within("every part to answer", async {
-                let mut look = tokio::time::interval(LOOK_EVERY);
-                let ask = async || http.execute(request.try_clone().unwrap()).await;
-                while !ask().await.is_ok_and(|answer| answer.status().is_success()) {
-                    look.tick().await;
-                }
-            })
-            .await;
-        }
-    }
-
     /// Sends a signal to the supervisor and waits until it and all its children have ended; answers how it ended.
     pub async fn end(mut self, signal: Signal) -> (ExitStatus, TempDir) {
         let children = self.pids();

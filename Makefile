@@ -4,6 +4,8 @@ SHELL := bash
 HOME_DIR ?= .dividend
 DIVIDEND := target/debug/dividend
 FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
+# Examples use the tests' dependencies: with them, this and `make test` build candle, alloy and the rest the same way, once.
+BUILD := cargo build --locked --workspace --bins --examples
 # nextest when it is there: it isolates tests in processes and shows what is slow.
 RUST_TESTS := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run --no-fail-fast || echo test)
 
@@ -14,13 +16,13 @@ help: ## this list
 .PHONY: demo
 demo: ## the whole idea on real parts: model, chain, Redis, clients, money
 	tools/setup.sh demo
-	cargo build --locked --bin dividend
+	$(BUILD)
 	.cache/venv/bin/python demo/run.py --dividend $(DIVIDEND)
 
 .PHONY: up
 up: ## start a stack in .dividend and wait until it answers (HOME_DIR=… for another home)
 	tools/setup.sh demo
-	cargo build --locked --bin dividend
+	$(BUILD)
 	$(DIVIDEND) --home $(HOME_DIR) up --detach
 
 .PHONY: down
@@ -45,7 +47,7 @@ test-rust: ## all Rust tests
 .PHONY: bench
 bench: ## figures of engine, gateway and meter, as JSON lines; run it on a quiet machine
 	tools/setup.sh demo
-	cargo build --locked --workspace --examples
+	$(BUILD)
 	CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 target/debug/examples/throughput .cache/models/smollm2-135m-instruct-q4_1.gguf
 	target/debug/examples/overhead
 	target/debug/examples/bench

@@ -280,7 +280,7 @@ pub fn contributor(moment: &Moment, address: Address) -> Contributor {
 }
 
 /// Every contributor, the highest earnings first. One pass over all tables: it gives for each address what
-/// [`dividend_settlement::earnings`] gives for one.
+/// [`dividend_settlement::earnings()`] gives for one.
 pub fn contributors(moment: &Moment) -> Vec<ContributorSummary> {
     let snapshot = &moment.snapshot;
     let metered = moment.lanes.royalty_units(snapshot);

@@ -1,8 +1,8 @@
 //! From an HTTP request to a metered answer.
 //!
 //! `accept → limits on bytes and time → request id → trace → shed → authenticate → admit → route → reserve → open →
-//! infer → close`. What cuts across is a layer ([`stack`](mod@stack), in request order); the rest is one readable
-//! function ([`calls`](mod@calls)) over proof types with private fields, so that a step that is left out does not
+//! infer → close`. What cuts across is a layer (`stack.rs`, in request order); the rest is one readable
+//! function (`calls/`) over proof types with private fields, so that a step that is left out does not
 //! compile.
 //!
 //! ```no_run

@@ -4,10 +4,10 @@
 //! before anything is generated, counted in an mmapped slot while it runs ([`slots`]), and closed by a guard
 //! ([`CallGuard`]) whatever ends it. From the records alone follow the running totals ([`ledger`]), the aggregate that
 //! others read in Redis or in memory ([`aggregate`]), the sealed windows that settlement trusts ([`seal`]), the
-//! receipts ([`receipt`]) and the audit ([`audit`]).
+//! receipts ([`receipt`]) and the audit ([`mod@audit`]).
 //!
 //! One process writes ([`Meter::open`] takes a lock); any number of others read the live journal without it
-//! ([`journal::Reader`], [`LiveLedger`], [`audit`], [`export`]).
+//! ([`journal::Reader`], [`LiveLedger`], [`audit()`], [`export()`]).
 //!
 //! Amounts are integers: pico-dollars (10⁻¹² $) as [`Charge`], never rounded.
 

@@ -116,7 +116,7 @@ fn delivered_is_metered(journal: &Journal, seen: &[Seen]) {
     }
 }
 
-/// I3: the aggregate that a wiped and restarted Redis holds is what the journal says.
+/// I3: the aggregate that a killed and restarted Redis holds is what the journal says.
 async fn the_aggregate_is_the_journal(stack: &Stack) {
     let report = stack.run(&["audit"]).await;
     let aggregates = report["aggregates"].as_array().unwrap();

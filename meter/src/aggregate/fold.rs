@@ -60,12 +60,22 @@ impl<S: AggregateStore> Fold<S> {
         if self.tick.is_multiple_of(VERIFY_EVERY) {
             self.verify().await?;
         }
-        // The open window first: if it tells of a wipe, the sealed ones follow in the same tick.
-        let numbers: Vec<u64> = self.windows.keys().rev().copied().collect();
-        for number in numbers {
-            self.publish(number).await?;
+        // A window that had to be sent whole may tell of a wipe in the middle of the tick, which took those sent or
+        // looked at before it: so all are looked at again, until nothing is missing.
+        while self.publish_windows().await? {
+            self.verify().await?;
         }
         Ok(position)
+    }
+
+    /// Publishes every window that changed; answers whether one had to be sent whole.
+    async fn publish_windows(&mut self) -> Result<bool, StoreError> {
+        let numbers: Vec<u64> = self.windows.keys().copied().collect();
+        let mut any_whole = false;
+        for number in numbers {
+            any_whole |= self.publish(number).await?;
+        }
+        Ok(any_whole)
     }
 
     /// Takes from the ledger which windows there are and which of their rows changed.
@@ -96,9 +106,7 @@ impl<S: AggregateStore> Fold<S> {
         let mut old: Vec<u64> =
             self.windows.keys().filter(|window| !kept.contains(window)).copied().collect();
         if !self.swept {
-            let found = self.store.windows().await?;
-            let of_this = found.into_iter().filter(|key| key.journal == journal).map(|key| key.window);
-            old.extend(of_this.filter(|window| !kept.contains(window)));
+            old.extend(self.announced().await?.difference(&kept));
             self.swept = true;
         }
         for window in old {
@@ -108,44 +116,47 @@ impl<S: AggregateStore> Fold<S> {
         Ok(())
     }
 
-    /// Looks whether the store still has what it confirmed.
+    /// Looks whether the store still has what it confirmed, and in reach of its readers.
     async fn verify(&mut self) -> Result<(), StoreError> {
+        let announced = self.announced().await?;
         let journal = self.meter.journal;
         for (window, state) in &mut self.windows {
             let Some(confirmed) = state.confirmed else { continue };
-            if self.store.fence(WindowKey { journal, window: *window }).await? != Some(Fence::At(confirmed)) {
+            let found = self.store.fence(WindowKey { journal, window: *window }).await?;
+            if found != Some(Fence::At(confirmed)) || !announced.contains(window) {
                 state.confirmed = None;
             }
         }
         Ok(())
     }
 
-    async fn publish(&mut self, number: u64) -> Result<(), StoreError> {
-        let Some(window) = self.windows.get(&number) else { return Ok(()) };
+    /// This journal's windows that readers of the store find.
+    async fn announced(&mut self) -> Result<BTreeSet<u64>, StoreError> {
+        let journal = self.meter.journal;
+        let found = self.store.windows().await?;
+        Ok(found.into_iter().filter(|key| key.journal == journal).map(|key| key.window).collect())
+    }
+
+    /// Publishes a window if it changed; answers whether it had to be sent whole.
+    async fn publish(&mut self, number: u64) -> Result<bool, StoreError> {
+        let Some(window) = self.windows.get(&number) else { return Ok(false) };
         let is_final = window.sealed_at.is_none_or(|at| window.confirmed == Some(at));
         if window.confirmed.is_some() && window.changed.is_empty() && is_final {
-            return Ok(());
+            return Ok(false);
         }
-        let confirmed = window.confirmed;
-        let published = match confirmed {
+        let on_top = match window.confirmed {
             Some(confirmed) => self.publish_changed(number, confirmed).await?,
             None => None,
         };
-        let published = match published {
-            Some(fence) => fence,
-            None => {
-                if confirmed.is_some() {
-                    // The store was wiped or replaced, so the other windows are gone too.
-                    self.verify().await?;
-                }
-                self.publish_all(number).await?
-            }
+        let (published, whole) = match on_top {
+            Some(fence) => (fence, false),
+            None => (self.publish_all(number).await?, true),
         };
         if let Some(window) = self.windows.get_mut(&number) {
             window.confirmed = Some(published);
             window.changed.clear();
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Publishes the changed rows on top of the confirmed fence; `None` if the store does not have that fence any more.

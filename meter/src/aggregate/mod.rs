@@ -19,8 +19,8 @@ use std::future::Future;
 use alloy::primitives::B256;
 
 use crate::Totals;
-use crate::ledger::RowKey;
 
+pub use crate::ledger::RowKey;
 pub(crate) use fold::Fold;
 pub use memory::MemoryStore;
 pub use redis::RedisStore;

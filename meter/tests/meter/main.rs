@@ -11,3 +11,4 @@ mod redis_store;
 mod server;
 mod support;
 mod windows;
+mod wiped;

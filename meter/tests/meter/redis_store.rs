@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::server::RedisServer;
 use crate::support::*;
+use crate::wiped::WipedStore;
 use dividend_meter::aggregate::{AggregateStore, MemoryStore, RedisStore};
 use dividend_meter::audit::AuditReport;
 use dividend_meter::{CloseReason, Meter, MeterOptions, audit_with_store};
@@ -114,6 +115,33 @@ async fn redis_equals_the_journal_through_kills_torn_tails_wipes_and_partitions(
     }
     folding.stop().await;
     assert_equal(dir.path(), &mut reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wipe_between_any_two_commands_is_mended() {
+    let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = RedisServer::start(data.path());
+    let mut reader = RedisStore::new(&server.url()).unwrap();
+    let (meter, _) = open(dir.path());
+    let (store, wipe) = WipedStore::new(&server.url());
+    let folding = Folding::start(meter, store);
+    for commands in 0..14 {
+        // Some windows are sealed and silent, so that nothing but a look finds them gone.
+        if commands % 5 == 0 {
+            serve(&folding.meter, 4);
+            let meter = folding.meter.clone();
+            tokio::task::spawn_blocking(move || meter.seal_window()).await.unwrap().unwrap();
+        }
+        // Once with calls that are published when it happens, and once among the looks of an idle store.
+        for calls in [3, 0] {
+            assert_complete(&folding, dir.path(), &mut reader).await;
+            serve(&folding.meter, calls);
+            wipe.after(commands).await;
+            serve(&folding.meter, 2);
+            assert_complete(&folding, dir.path(), &mut reader).await;
+        }
+    }
+    folding.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

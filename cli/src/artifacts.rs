@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use dividend_chain::B256;
-use dividend_config::Engine;
-use dividend_engine::gguf::Gguf;
+use dividend_engine::{Engine, EngineOptions};
 
 use crate::failure::{Failure, OrFail};
 use crate::home::Home;
 use crate::stack::above_here;
 
 /// The folder of model files, by the settings or the home.
-pub(crate) fn folder(home: &Home, settings: &Engine) -> PathBuf {
+pub(crate) fn folder(home: &Home, settings: &dividend_config::Engine) -> PathBuf {
     settings.artifacts_dir.as_ref().map_or_else(|| home.path("artifacts"), |path| home.path(path))
 }
 
@@ -41,12 +40,13 @@ pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result
         .or_fail(format!("cannot keep {} as {}", source.display(), kept.display()), "make room on the disk")
 }
 
-/// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above. Its header
-/// is read, so that a file which no engine could load is refused before it is registered.
+/// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above. It is
+/// loaded once, so that a file which the engine cannot run is refused before it is registered.
 pub(crate) fn base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let path = find_base_model(named)?;
     let remedy = "fetch it again with tools/setup.sh, or name another GGUF file with --model";
-    Gguf::read(&path).or_fail(format!("model file {}", path.display()), remedy)?;
+    Engine::load(&path, EngineOptions::default())
+        .or_fail(format!("model file {}", path.display()), remedy)?;
     Ok(path)
 }
 

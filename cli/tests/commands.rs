@@ -5,25 +5,12 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::client::{Client, journal, question};
-use support::{Stack, run, within};
-
-/// The base model's file, as `up` finds it.
-fn model_file() -> PathBuf {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let folder = above.map(|folder| folder.join(".cache/models")).find(|folder| folder.is_dir());
-    let files = std::fs::read_dir(folder.expect("run tools/setup.sh first: it fetches the model")).unwrap();
-    let paths = files.map(|file| file.unwrap().path());
-    paths
-        .filter(|path| path.extension().is_some_and(|end| end == "gguf"))
-        .min()
-        .expect("a GGUF in .cache/models")
-}
+use support::{Stack, model_file, run, within};
 
 #[tokio::test]
 async fn a_call_is_answered_metered_sealed_and_audited() {

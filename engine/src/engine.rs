@@ -61,6 +61,7 @@ impl Engine {
     pub fn load(path: &Path, options: EngineOptions) -> Result<Self, EngineError> {
         options.check()?;
         let gguf = Gguf::read(path)?;
+        CandleLlama::check_architecture(&gguf)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
         let template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
         let backend = CandleLlama::load(path, &gguf, tokenizer.vocab_size())?;

@@ -1,5 +1,9 @@
-//! What metering costs per call: `cargo run -p dividend-meter --example bench`. Prints one JSON object; times are
-//! nanoseconds, each the median, least and most of several runs.
+//! What metering costs per call, with a Redis of its own: `cargo run -p dividend-meter --example bench`. Prints one JSON
+//! object; times are nanoseconds, each the median, least and most of several runs.
+
+#[path = "../tests/meter/server.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "shared with the tests, which mistreat it more")]
+mod server;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,6 +15,7 @@ use dividend_meter::{
     CallOpening, CloseReason, Deployment, Meter, MeterOptions, Operator, Payer, PriceVersion, SystemClock,
 };
 use dividend_registry::ModelId;
+use server::RedisServer;
 
 const RUNS: usize = 7;
 const CALLS: u32 = 20_000;
@@ -22,11 +27,9 @@ fn main() -> anyhow::Result<()> {
     let count = runs(count_tokens)?;
     let sign = runs(sign_receipts)?;
     let fold_memory = runs(|| runtime.block_on(fold(MemoryStore::default())))?;
-    // A Redis URL as the first argument measures that too.
-    let fold_redis = match std::env::args().nth(1) {
-        Some(url) => Some(runs(|| runtime.block_on(fold(RedisStore::new(&url)?)))?),
-        None => None,
-    };
+    let data = tempfile::tempdir()?;
+    let redis = RedisServer::start(data.path());
+    let fold_redis = runs(|| runtime.block_on(fold(RedisStore::new(&redis.url())?)))?;
     let report = serde_json::json!({
         "unit": "ns",
         "calls_per_run": CALLS,

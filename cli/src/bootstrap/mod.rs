@@ -69,8 +69,13 @@ async fn base_artifact(home: &Home, settings: &Settings, model: Option<&Path>) -
     if let (Some(digest), None) = (known, model) {
         return Ok(digest);
     }
-    let source = artifacts::base_model(model)?;
-    let digest = tokio::task::spawn_blocking(move || artifacts::adopt(&folder, &source)).await??;
+    say("reading the base model");
+    let named = model.map(Path::to_owned);
+    let adopted = tokio::task::spawn_blocking(move || {
+        let source = artifacts::base_model(named.as_deref())?;
+        artifacts::adopt(&folder, &source)
+    });
+    let digest = adopted.await??;
     home::write_json(&noted, &digest)?;
     Ok(digest)
 }

@@ -58,6 +58,7 @@ impl Args {
         let mut models = models::Models::new(artifacts::folder(&home, &settings.engine), &settings.engine);
         let backends = Arc::new(Backends::new());
         models.load(&chain.snapshots.borrow().clone(), &backends).await;
+        models.check_any_loaded(&backends)?;
         let gateway = Gateway::new(Parts {
             settings: gateway_settings.clone(),
             clock: Clock::system(),
@@ -73,7 +74,7 @@ impl Args {
         let ended = CancellationToken::new();
         let keeper = tokio::spawn(models.keep(chain.snapshots.clone(), backends, ended.clone()));
         tracing::info!(api = %listeners.api(), admin = %listeners.admin(), "serving");
-        let served = dividend_gateway::serve(gateway, listeners, stop.received()).await;
+        let served = dividend_gateway::serve(gateway, listeners, until_ended(&mut stop, chain.lost())).await;
         ended.cancel();
         keeper.await?;
         meter.stop().await?;
@@ -102,6 +103,26 @@ pub(crate) struct Chain {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     /// What keeps them coming.
     pub(crate) follower: FollowerHandle,
+}
+
+impl Chain {
+    /// Waits until the chain turns out to be one that must not be followed; [`FollowerHandle::stop`] then says why.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + use<> {
+        let mut status = self.follower.status();
+        async move {
+            // Without a sender the follower has ended, which is no better.
+            let _ = status.wait_for(|status| matches!(status, Status::Stopped { .. })).await;
+        }
+    }
+}
+
+/// Waits until the service is told to stop, or has lost its chain: without it no call can be answered for money, and a
+/// restart by the supervisor tells the cause again until it is cured.
+pub(crate) async fn until_ended(stop: &mut StopSignals, lost: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.received() => {}
+        () = lost => {}
+    }
 }
 
 /// Follows the chain, waiting for it as long as it is away, until the first snapshot is there. What was followed is kept

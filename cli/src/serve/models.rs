@@ -14,13 +14,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts;
+use crate::failure::Failure;
+
+/// A file that could not be loaded.
+struct Refused {
+    /// When it was last written.
+    written: Option<SystemTime>,
+    reason: String,
+}
 
 /// Loads models and keeps them in step with the chain.
 pub(super) struct Models {
     folder: PathBuf,
     options: EngineOptions,
-    /// Files that could not be loaded, and when they were last written: tried again when they change.
-    refused: HashMap<PathBuf, Option<SystemTime>>,
+    /// Files that could not be loaded: tried again when they change.
+    refused: HashMap<PathBuf, Refused>,
 }
 
 impl Models {
@@ -64,17 +72,37 @@ impl Models {
             let file = artifacts::file(&self.folder, model.artifact_digest);
             let Ok(metadata) = file.metadata() else { continue };
             let written = metadata.modified().ok();
-            if self.refused.get(&file) == Some(&written) {
+            if self.refused.get(&file).is_some_and(|refused| refused.written == written) {
                 continue;
             }
             match self.load_one(model.id, file.clone(), model.artifact_digest).await {
                 Ok(backend) => backends.insert(model.id, Arc::new(backend)),
                 Err(error) => {
-                    tracing::error!(model = %model.id, "cannot be served: {error:#}");
-                    self.refused.insert(file, written);
+                    let reason = format!("{error:#}");
+                    tracing::error!(model = %model.id, "cannot be served: {reason}");
+                    self.refused.insert(file, Refused { written, reason });
                 }
             }
         }
+    }
+
+    /// Refuses to start a node that has model files and can serve none of them.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says why of each file.
+    pub(super) fn check_any_loaded(&self, backends: &Backends) -> anyhow::Result<()> {
+        if self.refused.is_empty() || !backends.models().is_empty() {
+            return Ok(());
+        }
+        let mut reasons: Vec<_> = self
+            .refused
+            .iter()
+            .map(|(file, refused)| format!("{}: {}", file.display(), refused.reason))
+            .collect();
+        reasons.sort();
+        let message = format!("no registered model can be loaded: {}", reasons.join("; "));
+        Err(Failure::new(message, "put sound files of supported models in their place, or remove them")
+            .into())
     }
 
     async fn load_one(&self, model: ModelId, file: PathBuf, digest: B256) -> anyhow::Result<EngineBackend> {

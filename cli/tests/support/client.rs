@@ -36,6 +36,19 @@ impl Client {
         request.json(body).send().await
     }
 
+    /// Posts the very bytes to the chat route, with further headers.
+    pub async fn post(&self, body: Vec<u8>, headers: &[(&str, &str)]) -> reqwest::Response {
+        let request = self.http.post(format!("{}/v1/chat/completions", self.api)).bearer_auth(&self.key);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.header("content-type", "application/json").body(body).send().await.unwrap()
+    }
+
+    /// What the key has and has used.
+    pub async fn credits(&self) -> Value {
+        let url = format!("{}/v1/credits", self.api);
+        self.http.get(url).bearer_auth(&self.key).send().await.unwrap().json().await.unwrap()
+    }
+
     pub async fn chat(&self, model: &str, max_tokens: u32) -> (u16, Value) {
         let answer = self.send(&question(model, max_tokens)).await;
         (answer.status().as_u16(), answer.json().await.unwrap())

@@ -6,7 +6,7 @@ pub mod client;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -165,16 +165,37 @@ pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
 }
 
+/// The base model's file, as `up` finds it.
+pub fn model_file() -> PathBuf {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let folder = above.map(|folder| folder.join(".cache/models")).find(|folder| folder.is_dir());
+    let files = std::fs::read_dir(folder.expect("run tools/setup.sh first: it fetches the model")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let models = paths.filter(|path| path.extension().is_some_and(|end| end == "gguf"));
+    models.min().expect("a GGUF in .cache/models")
+}
+
+/// Asks the node something that is no contract's business, with Foundry's `cast`.
+pub async fn cast_rpc(rpc: &str, method: &str, params: &[&str]) -> Value {
+    let args = [&["rpc", "--rpc-url", rpc, method][..], params].concat();
+    serde_json::from_slice(&run_cast(method, &args).await).unwrap()
+}
+
 /// Asks a contract with Foundry's `cast`, so that nothing of ours is between a test and the chain; answers its integers.
 pub async fn cast(rpc: &str, contract: &str, signature: &str, args: &[&str]) -> Vec<u128> {
+    let args = [&["call", "--json", "--rpc-url", rpc, contract, signature][..], args].concat();
+    let values: Value = serde_json::from_slice(&run_cast(signature, &args).await).unwrap();
+    integers(&values)
+}
+
+async fn run_cast(what: &str, args: &[&str]) -> Vec<u8> {
     let cast = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../contracts/node_modules/@foundry-rs/cast-linux-amd64/bin/cast");
     let mut command = Command::new(cast);
-    command.args(["call", "--json", "--rpc-url", rpc, contract, signature]).args(args).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null());
     let output = within("cast to answer", command.output()).await.unwrap();
-    assert!(output.status.success(), "{signature}: {}", String::from_utf8_lossy(&output.stderr));
-    let values: Value = serde_json::from_slice(&output.stdout).unwrap();
-    integers(&values)
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 /// All integers of an answer, tuples flattened.

@@ -41,6 +41,14 @@ struct Shape {
 }
 
 impl CandleLlama {
+    /// Refuses a model of another family, before anything else that such a file lacks is complained of.
+    pub(crate) fn check_architecture(gguf: &Gguf) -> Result<(), EngineError> {
+        match gguf.architecture()? {
+            "llama" => Ok(()),
+            other => Err(unsupported("general.architecture", format!("{other:?}"), "\"llama\"")),
+        }
+    }
+
     /// Loads the tensors of the file at `path`, whose header is `gguf`. One token is computed, so that a
     /// file that candle cannot run is refused here and not at the first request.
     pub(crate) fn load(path: &Path, gguf: &Gguf, vocabulary: usize) -> Result<Self, EngineError> {
@@ -100,10 +108,6 @@ impl Sequence for CandleSequence {
 
 impl Shape {
     fn read(gguf: &Gguf, vocabulary: u64) -> Result<Self, EngineError> {
-        let architecture = gguf.architecture()?;
-        if architecture != "llama" {
-            return Err(unsupported("general.architecture", format!("{architecture:?}"), "\"llama\""));
-        }
         let number = |name: &str, limit: u64| {
             let key = format!("llama.{name}");
             match gguf.unsigned(&key) {

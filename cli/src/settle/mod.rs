@@ -1,13 +1,18 @@
 //! `dividend settle`: posts sealed windows, redeems vouchers, and hosts the dashboard.
 
+mod metrics;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dividend_chain::{Deployment, Key};
 use dividend_config::Settings;
 use dividend_dashboard::{LiveInputs, LiveSource};
-use dividend_meter::SystemClock;
+use dividend_meter::{Clock, SystemClock};
 use dividend_settlement::settler::{Operator, Report};
 use dividend_settlement::{Error, OnChain, Paths, Settler, control};
 use tokio::net::TcpListener;
@@ -17,8 +22,8 @@ use crate::args::Global;
 use crate::failure::{Failure, OrFail};
 use crate::home::Home;
 use crate::output::{answer, say};
-use crate::serve::follow;
 use crate::serve::meter::contracts;
+use crate::serve::{follow, until_ended};
 use crate::settings::Overrides;
 use crate::stop::StopSignals;
 use crate::{access, runtime, settings};
@@ -86,14 +91,28 @@ async fn serve(home: Home, settings: Settings) -> anyhow::Result<()> {
     };
     let source = LiveSource::start(inputs, ended.clone().cancelled_owned()).await;
     let alive = get(async || "ok\n");
-    let pages = dividend_dashboard::router(source).route("/healthz", alive);
+    let turns = settler.status();
+    let figures = get(async move || scrape(&turns.borrow()));
+    let pages = dividend_dashboard::router(source).route("/healthz", alive).route("/metrics", figures);
     let pages = tokio::spawn(dividend_dashboard::serve(listener, pages, ended.clone().cancelled_owned()));
     tracing::info!(dashboard = %address, operator = %deployment.operator, "settling");
-    let settled = settler.run(stop.received()).await;
+    let settled = settler.run(until_ended(&mut stop, chain.lost())).await;
     ended.cancel();
     pages.await??;
     chain.follower.stop().await?;
     settled.map_err(Into::into)
+}
+
+/// The answer to `GET /metrics`.
+fn scrape(report: &Report) -> Response {
+    let now = Duration::from_millis(SystemClock.now_ms());
+    match metrics::text(report, now) {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 /// The settler of the home.

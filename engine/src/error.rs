@@ -1,5 +1,6 @@
 //! What can go wrong, each with the value that was wrong and what would be right.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use crate::gguf::GgufError;
@@ -129,4 +130,13 @@ pub enum GenerationError {
     /// The engine was stopped, or gave up, before the answer was complete.
     #[error("the engine stopped before this answer was complete")]
     Stopped,
+}
+
+impl GenerationError {
+    /// A caught panic.
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
+    }
 }

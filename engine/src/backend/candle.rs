@@ -5,6 +5,7 @@
 //! keeps every attention mask it ever made.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use candle_core::quantized::gguf_file::{
@@ -14,9 +15,9 @@ use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
 use super::repack::{has_slow_formats, to_fast_formats};
-use super::{Backend, Sequence};
-use crate::EngineError;
+use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::gguf::{self, Gguf, TensorInfo};
+use crate::{EngineError, GenerationError};
 
 /// Most layers and the widest model that is accepted: twice the largest llama.
 const MAX_LAYERS: u64 = 256;
@@ -26,6 +27,8 @@ const MAX_WIDTH: u64 = 1 << 16;
 pub(crate) struct CandleLlama {
     weights: ModelWeights,
     shape: Shape,
+    sequences: HashMap<SequenceId, Sequence>,
+    opened: u64,
 }
 
 /// The sizes that a llama has, checked against each other.
@@ -63,9 +66,8 @@ impl CandleLlama {
             ModelWeights::from_gguf(content, &mut file, &Device::Cpu)
         }
         .map_err(backend)?;
-        let model = Self { weights, shape };
-        model.open().forward(&[0]).map_err(EngineError::Backend)?;
-        Ok(model)
+        Sequence::new(&weights).forward(&[0]).map_err(backend)?;
+        Ok(Self { weights, shape, sequences: HashMap::new(), opened: 0 })
     }
 }
 
@@ -84,25 +86,49 @@ impl Backend for CandleLlama {
         self.shape.layers * self.shape.kv_heads * self.shape.head_width() * key_and_value * f32_bytes
     }
 
-    fn open(&self) -> Box<dyn Sequence> {
-        Box::new(CandleSequence { weights: self.weights.clone(), position: 0 })
+    fn open(&mut self, _tokens: &[u32]) -> (SequenceId, usize) {
+        let id = SequenceId(self.opened);
+        self.opened += 1;
+        self.sequences.insert(id, Sequence::new(&self.weights));
+        (id, 0)
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences.remove(&sequence);
+    }
+
+    /// One chunk after the other: candle's model knows no ragged batch. A panic stays with its own sequence, which is
+    /// closed then; the weights that all share are never written.
+    fn step(&mut self, chunks: &[Chunk<'_>]) -> Result<Vec<Outcome>, CacheFull> {
+        let outcomes = chunks.iter().map(|chunk| {
+            let sequence = self.sequences.get_mut(&chunk.sequence);
+            let sequence =
+                sequence.ok_or_else(|| GenerationError::Backend("the sequence is closed".to_owned()))?;
+            let computed = catch_unwind(AssertUnwindSafe(|| sequence.forward(chunk.tokens)));
+            let logits = computed.map_err(|panic| GenerationError::panicked(&*panic))?;
+            let logits = logits.map_err(|error| GenerationError::Backend(error.to_string()))?;
+            Ok(chunk.logits.then_some(logits))
+        });
+        Ok(outcomes.collect())
     }
 }
 
-struct CandleSequence {
+/// A clone of the model with the cache of one sequence.
+struct Sequence {
     weights: ModelWeights,
     position: usize,
 }
 
-impl Sequence for CandleSequence {
-    fn forward(&mut self, tokens: &[u32]) -> Result<Vec<f32>, String> {
-        let mut step = || {
-            let input = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
-            let logits = self.weights.forward(&input, self.position)?;
-            self.position += tokens.len();
-            logits.squeeze(0)?.to_vec1()
-        };
-        step().map_err(|error: candle_core::Error| error.to_string())
+impl Sequence {
+    fn new(weights: &ModelWeights) -> Self {
+        Self { weights: weights.clone(), position: 0 }
+    }
+
+    fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
+        let input = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
+        let logits = self.weights.forward(&input, self.position)?;
+        self.position += tokens.len();
+        logits.squeeze(0)?.to_vec1()
     }
 }
 

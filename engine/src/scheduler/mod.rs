@@ -1,10 +1,12 @@
 //! Who is computed when.
 //!
-//! One thread owns the model and takes one step after another: first a decode step of every answer under
-//! way, then prompt tokens up to the size of a chunk, taken in turn from the prompts being read. Requests
+//! One thread owns the model and takes one step after another. A step is one pass of the model over a token of
+//! every answer under way and prompt tokens up to the size of a chunk, taken in turn from the prompts being
+//! read. When the KV cache is full, the least urgent request is set aside and computed again later. Requests
 //! wait in one bounded queue, behind one lock that is never held while computing. With nothing to do the
 //! thread sleeps on a condition variable.
 
+mod plan;
 mod queue;
 mod running;
 mod stats;

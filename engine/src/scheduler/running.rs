@@ -6,24 +6,26 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Vocabulary;
 use super::queue::Job;
-use crate::backend::{Backend, Sequence};
+use crate::backend::{Backend, Chunk, SequenceId};
 use crate::sampler::Sampler;
 use crate::text::TextStream;
 use crate::{Event, FinishReason, GenerationError, Priority, Usage};
 
-/// A request with its sequence.
+/// A request and how far it has come.
 pub(super) struct Running {
     pub(super) id: u64,
-    sequence: Box<dyn Sequence>,
+    pub(super) priority: Priority,
     events: UnboundedSender<Event>,
-    prompt: Vec<u32>,
-    priority: Priority,
-    /// Prompt tokens computed.
-    prefilled: usize,
-    /// The token chosen last, to be computed next.
-    pending: Option<u32>,
+    /// The prompt, then what was generated.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
     max_tokens: usize,
-    generated: usize,
+    /// Its cache; `None` while it is set aside.
+    sequence: Option<SequenceId>,
+    /// Tokens in the cache: always fewer than all.
+    computed: usize,
+    /// Prompt tokens that an event has told of.
+    told_prompt: usize,
     /// Generated tokens that no event has told of.
     untold: usize,
     sampler: Sampler,
@@ -41,18 +43,18 @@ pub(super) enum Step {
 }
 
 impl Running {
-    pub(super) fn new(job: Job, backend: &dyn Backend, turn: u64) -> Self {
+    pub(super) fn new(job: Job, turn: u64) -> Self {
         let Job { id, request, sampler, events } = job;
         Self {
             id,
-            sequence: backend.open(),
-            events,
-            prompt: request.prompt,
             priority: request.priority,
-            prefilled: 0,
-            pending: None,
+            events,
+            prompt_tokens: request.prompt.len(),
+            tokens: request.prompt,
             max_tokens: request.max_tokens,
-            generated: 0,
+            sequence: None,
+            computed: 0,
+            told_prompt: 0,
             untold: 0,
             sampler,
             text: TextStream::new(&request.stop),
@@ -65,9 +67,9 @@ impl Running {
         self.events.is_closed()
     }
 
-    /// True once the whole prompt is computed.
+    /// True if the next step is one token: the last one generated.
     pub(super) fn decoding(&self) -> bool {
-        self.pending.is_some()
+        self.sequence.is_some() && self.computed >= self.prompt_tokens && self.pending() == 1
     }
 
     /// Order of prefill: by priority, then whoever waited longest.
@@ -75,38 +77,61 @@ impl Running {
         (Reverse(self.priority), self.turn)
     }
 
-    /// Size of the next chunk of the prompt. Chunks begin at multiples of `chunk` whatever else runs: that
-    /// keeps the computation, and so the answer, the same alone and in company.
-    pub(super) fn next_chunk(&self, chunk: usize) -> usize {
-        chunk.min(self.prompt.len() - self.prefilled)
+    /// Tokens to compute before the next can be chosen.
+    pub(super) fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
     }
 
-    /// Computes the next chunk of the prompt and, after the last, chooses the first token.
-    pub(super) fn prefill(
+    /// Notes a turn of prefill.
+    pub(super) fn take_turn(&mut self, turn: u64) {
+        self.turn = turn;
+    }
+
+    /// Makes sure that it has a sequence.
+    pub(super) fn open(&mut self, backend: &mut dyn Backend) {
+        if self.sequence.is_none() {
+            let (sequence, cached) = backend.open(&self.tokens);
+            self.sequence = Some(sequence);
+            self.computed = cached;
+        }
+    }
+
+    /// Gives its cache back. What it had in it is computed again, if it goes on.
+    pub(super) fn close(&mut self, backend: &mut dyn Backend) {
+        if let Some(sequence) = self.sequence.take() {
+            backend.close(sequence);
+        }
+        self.computed = 0;
+    }
+
+    /// Its next `count` tokens, for a step; `None` while it is set aside.
+    pub(super) fn chunk(&self, count: usize) -> Option<Chunk<'_>> {
+        let tokens = &self.tokens[self.computed..self.computed + count];
+        Some(Chunk { sequence: self.sequence?, tokens, logits: count == self.pending() })
+    }
+
+    /// Takes note that its next `count` tokens were computed and, if they were the last, chooses the next from `logits`.
+    pub(super) fn advance(
         &mut self,
-        chunk: usize,
-        turn: u64,
+        count: usize,
+        logits: Option<&[f32]>,
         words: &dyn Vocabulary,
     ) -> Result<Step, GenerationError> {
-        let tokens = self.next_chunk(chunk);
-        let end = self.prefilled + tokens;
-        let logits = forward(&mut *self.sequence, &self.prompt[self.prefilled..end])?;
-        self.prefilled = end;
-        self.turn = turn;
-        self.tell(Event::Prefilled { tokens });
-        if end < self.prompt.len() { Ok(Step::Going) } else { self.choose(&logits, words) }
-    }
-
-    /// Computes the pending token and chooses the next.
-    pub(super) fn decode(&mut self, words: &dyn Vocabulary) -> Result<Step, GenerationError> {
-        let Some(token) = self.pending else { return Ok(Step::Going) };
-        let logits = forward(&mut *self.sequence, &[token])?;
-        self.choose(&logits, words)
+        self.computed += count;
+        let prefilled = self.computed.min(self.prompt_tokens);
+        if prefilled > self.told_prompt {
+            self.tell(Event::Prefilled { tokens: prefilled - self.told_prompt });
+            self.told_prompt = prefilled;
+        }
+        match logits {
+            Some(logits) => self.choose(logits, words),
+            None => Ok(Step::Going),
+        }
     }
 
     /// Tokens generated so far.
     pub(super) fn generated(&self) -> usize {
-        self.generated
+        self.tokens.len() - self.prompt_tokens
     }
 
     /// Hands the reader an event. One that has left is noticed before the next step.
@@ -125,14 +150,13 @@ impl Running {
             let rest = self.text.finish();
             return Ok(self.finish(rest, FinishReason::Stop));
         }
-        self.pending = Some(token);
-        self.generated += 1;
+        self.tokens.push(token);
         self.untold += 1;
         let piece = self.text.push(words.bytes(token));
         if piece.stopped {
             return Ok(self.finish(piece.text, FinishReason::Stop));
         }
-        if self.generated == self.max_tokens {
+        if self.generated() == self.max_tokens {
             let rest = piece.text + &self.text.finish();
             return Ok(self.finish(rest, FinishReason::Length));
         }
@@ -146,7 +170,7 @@ impl Running {
         if self.untold > 0 || !rest.is_empty() {
             self.tell_text(rest);
         }
-        let usage = Usage { prompt_tokens: self.prompt.len(), completion_tokens: self.generated };
+        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.generated() };
         Step::Done(Event::Finished { reason, usage })
     }
 
@@ -154,8 +178,4 @@ impl Running {
         let tokens = std::mem::take(&mut self.untold);
         self.tell(Event::Token { text, tokens });
     }
-}
-
-fn forward(sequence: &mut dyn Sequence, tokens: &[u32]) -> Result<Vec<f32>, GenerationError> {
-    sequence.forward(tokens).map_err(GenerationError::Backend)
 }

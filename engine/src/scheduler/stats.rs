@@ -47,6 +47,8 @@ pub struct EngineStats {
     pub failed: u64,
     /// Panics caught.
     pub panics: u64,
+    /// Times that a request was set aside because the KV cache was full, to be computed again later.
+    pub preempted: u64,
 }
 
 /// The worker's counters, read by others at any time.
@@ -60,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) cancelled: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) panics: AtomicU64,
+    pub(crate) preempted: AtomicU64,
 }
 
 impl Counters {
@@ -76,6 +79,7 @@ impl Counters {
             cancelled: self.cancelled.load(Relaxed),
             failed: self.failed.load(Relaxed),
             panics: self.panics.load(Relaxed),
+            preempted: self.preempted.load(Relaxed),
         }
     }
 }

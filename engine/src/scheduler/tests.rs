@@ -1,10 +1,11 @@
 //! Scheduling with a scripted model: the order of its steps is known.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use super::{Health, Scheduler, SchedulerLimits, Vocabulary};
-use crate::backend::{Backend, Sequence};
+use crate::backend::{Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::{
     Event, FinishReason, GenerateRequest, Generation, GenerationError, Priority, Sampling, SubmitError, Usage,
 };
@@ -17,20 +18,46 @@ const ERROR: u32 = 92;
 const WAIT: u32 = 93;
 /// Waits for the test each time, and is followed by itself.
 const WAIT_ALWAYS: u32 = 94;
+/// Panics outside of what the backend catches.
+const PANIC_ALL: u32 = 95;
+/// Computed before it is asked for, at the beginning of a prompt.
+const CACHED: u32 = 96;
 const TOKENS: usize = 100;
 
-/// Repeats the last token for ever, and logs each step as (first token of the prompt, number of tokens).
+/// Repeats the last token for ever, and logs each chunk as (first token of the prompt, number of tokens).
 struct Scripted {
     log: Arc<Mutex<Vec<(u32, usize)>>>,
-    gate: Arc<Mutex<Receiver<()>>>,
+    gate: Mutex<Receiver<()>>,
+    /// By sequence: the first token, and how many it has.
+    sequences: HashMap<SequenceId, (u32, usize)>,
+    opened: u64,
+    /// Tokens that fit into the cache, all sequences together.
+    cache: usize,
     /// Dropped with the worker's thread.
     _alive: Sender<()>,
 }
 
-struct ScriptedSequence {
-    first: Option<u32>,
-    log: Arc<Mutex<Vec<(u32, usize)>>>,
-    gate: Arc<Mutex<Receiver<()>>>,
+impl Scripted {
+    fn forward(&mut self, chunk: &Chunk<'_>) -> Outcome {
+        let Chunk { sequence, tokens, logits } = *chunk;
+        let (first, computed) = self.sequences.get_mut(&sequence).expect("an open sequence");
+        *computed += tokens.len();
+        if tokens.contains(&WAIT) || tokens.contains(&WAIT_ALWAYS) {
+            // A closed gate lets everything through.
+            let _ = self.gate.lock().expect("one waits at a time").recv();
+        }
+        self.log.lock().expect("nobody panics while logging").push((*first, tokens.len()));
+        let last = tokens[tokens.len() - 1];
+        match last {
+            PANIC => return Err(GenerationError::Panicked("scripted panic".to_owned())),
+            ERROR => return Err(GenerationError::Backend("scripted error".to_owned())),
+            PANIC_ALL => panic!("scripted panic of a whole step"),
+            _ => {}
+        }
+        let mut likely = vec![0.0; TOKENS];
+        likely[if last == WAIT { 0 } else { last as usize }] = 1.0;
+        Ok(logits.then_some(likely))
+    }
 }
 
 impl Backend for Scripted {
@@ -46,27 +73,26 @@ impl Backend for Scripted {
         0
     }
 
-    fn open(&self) -> Box<dyn Sequence> {
-        Box::new(ScriptedSequence { first: None, log: Arc::clone(&self.log), gate: Arc::clone(&self.gate) })
+    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
+        let id = SequenceId(self.opened);
+        self.opened += 1;
+        // What begins with CACHED is known from earlier, as far as it is CACHED.
+        let cached = tokens[..tokens.len() - 1].iter().take_while(|token| **token == CACHED).count();
+        self.sequences.insert(id, (tokens[0], cached));
+        (id, cached)
     }
-}
 
-impl Sequence for ScriptedSequence {
-    fn forward(&mut self, tokens: &[u32]) -> Result<Vec<f32>, String> {
-        let first = *self.first.get_or_insert(tokens[0]);
-        if tokens.contains(&WAIT) || tokens.contains(&WAIT_ALWAYS) {
-            // A closed gate lets everything through.
-            let _ = self.gate.lock().expect("one waits at a time").recv();
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences.remove(&sequence).expect("closed once");
+    }
+
+    fn step(&mut self, chunks: &[Chunk<'_>]) -> Result<Vec<Outcome>, CacheFull> {
+        let held: usize = self.sequences.values().map(|(_, computed)| computed).sum();
+        let more: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        if held + more > self.cache {
+            return Err(CacheFull);
         }
-        self.log.lock().expect("nobody panics while logging").push((first, tokens.len()));
-        let last = tokens[tokens.len() - 1];
-        assert!(last != PANIC, "scripted panic");
-        if last == ERROR {
-            return Err("scripted error".to_owned());
-        }
-        let mut logits = vec![0.0; TOKENS];
-        logits[if last == WAIT { 0 } else { last as usize }] = 1.0;
-        Ok(logits)
+        Ok(chunks.iter().map(|chunk| self.forward(chunk)).collect())
     }
 }
 
@@ -95,10 +121,21 @@ struct Rig {
 }
 
 fn rig(max_sequences: usize, queue: usize) -> Rig {
+    rig_with_cache(max_sequences, queue, usize::MAX)
+}
+
+fn rig_with_cache(max_sequences: usize, queue: usize, cache: usize) -> Rig {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (gate, waits) = mpsc::channel();
     let (alive, ended) = mpsc::channel();
-    let backend = Scripted { log: Arc::clone(&log), gate: Arc::new(Mutex::new(waits)), _alive: alive };
+    let backend = Scripted {
+        log: Arc::clone(&log),
+        gate: Mutex::new(waits),
+        sequences: HashMap::new(),
+        opened: 0,
+        cache,
+        _alive: alive,
+    };
     let limits = SchedulerLimits { max_sequences, queue, prefill_chunk: 4, context_length: 1000 };
     let scheduler = Scheduler::start(Box::new(backend), Arc::new(Letters), limits).expect("a thread starts");
     Rig { scheduler, log, gate, ended }
@@ -255,6 +292,61 @@ fn a_panic_or_an_error_ends_its_own_request_only() {
     assert_eq!(last(holder), finished(5, 20, FinishReason::Length));
     assert_eq!(rig.scheduler.health(), Health::Ready, "a step succeeded since");
     assert_eq!((rig.scheduler.stats().panics, rig.scheduler.stats().failed), (1, 2));
+}
+
+#[test]
+fn a_panic_of_a_whole_step_ends_what_was_in_it() {
+    let rig = rig(3, 0);
+    let holder = rig.hold(20);
+    let panics = rig.submit(&[1, PANIC_ALL], 20);
+    rig.release();
+    let panicked = Event::Failed(GenerationError::Panicked("scripted panic of a whole step".to_owned()));
+    assert_eq!([last(panics), last(holder)], [panicked.clone(), panicked]);
+    assert_eq!(last(rig.submit(&[3], 2)), finished(1, 2, FinishReason::Length));
+    assert_eq!(rig.scheduler.health(), Health::Ready);
+}
+
+#[test]
+fn a_full_cache_sets_the_least_urgent_aside_and_it_still_ends_whole() {
+    // Both prompts fit, both answers do not.
+    let rig = rig_with_cache(2, 0, 20);
+    let holder = rig.hold(12);
+    let low = GenerateRequest { priority: Priority::Low, ..request(&[1; 4], 12) };
+    let low = rig.scheduler.submit(low).expect("room");
+    rig.release();
+    assert_eq!(last(holder), finished(5, 12, FinishReason::Length));
+    let told = events(low);
+    assert_eq!(told.last(), Some(&finished(4, 12, FinishReason::Length)));
+    let prefilled = told.iter().filter(|event| matches!(event, Event::Prefilled { .. })).count();
+    let tokens: usize =
+        told.iter().map(|event| if let Event::Token { tokens, .. } = event { *tokens } else { 0 }).sum();
+    assert_eq!((prefilled, tokens), (1, 12), "nothing is told or counted twice");
+    assert!(rig.scheduler.stats().preempted >= 1);
+}
+
+#[test]
+fn a_request_that_never_fits_the_cache_fails_alone() {
+    let rig = rig_with_cache(2, 0, 12);
+    let never = rig.submit(&[1; 8], 12);
+    let Event::Failed(GenerationError::Backend(reason)) = last(never) else { panic!("it cannot fit") };
+    assert!(reason.contains("too small"), "{reason}");
+    assert_eq!(last(rig.submit(&[2; 4], 2)), finished(4, 2, FinishReason::Length));
+}
+
+#[test]
+fn what_is_cached_is_not_computed_again() {
+    let rig = rig(1, 0);
+    let prompt = [CACHED, CACHED, CACHED, CACHED, CACHED, 1];
+    assert_eq!(
+        events(rig.submit(&prompt, 1)),
+        [
+            Event::Prefilled { tokens: 6 },
+            Event::Token { text: "x".to_owned(), tokens: 1 },
+            finished(6, 1, FinishReason::Length)
+        ]
+    );
+    assert_eq!(rig.order(), [(CACHED, 1)]);
+    assert_eq!(rig.scheduler.stats().prompt_tokens, 1);
 }
 
 #[test]

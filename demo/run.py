@@ -21,6 +21,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CAST = ROOT / "contracts/node_modules/@foundry-rs/cast-linux-amd64/bin/cast"
 BASE_FILE = ROOT / ".cache/models/smollm2-135m-instruct-q4_1.gguf"
 OUT = ROOT / "target/demo"
+# The home keeps its ports, so that the addresses in the report are good again then.
+REOPEN = "target/debug/dividend --home target/demo/home up --ports 0 --detach"
 
 # Dear enough that a minute of calls by a small model shows in whole base units: 15 $ and 60 $ per million tokens.
 SETTINGS = """\
@@ -118,6 +120,7 @@ def story(stack: Stack, count: int, max_tokens: int) -> tuple[dict, list[checks.
         "settlement": settled,
         "contracts": stack.endpoints["contracts"],
         "rpc": stack.endpoints["rpc"],
+        "reopen": REOPEN,
         "checks": [dataclasses.asdict(check) for check in results],
     }
     return report, results
@@ -182,6 +185,7 @@ def print_report(report: dict, results: list[checks.Check]):
         figures = ", ".join(f"{key} {value}" for key, value in check.figures.items() if key not in ("before", "after"))
         print(f"{'ok  ' if check.holds else 'FAIL'}  {check.name:<5}{check.says}" + (f"  ({figures})" if figures else ""))
     print(f"\nreport: {(OUT / 'report.json').relative_to(ROOT)}")
+    print(f"the stack is stopped and kept; to have it back at the same addresses: {REOPEN}")
 
 
 if __name__ == "__main__":

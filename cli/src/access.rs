@@ -32,7 +32,9 @@ impl Access {
 
     /// The sender of the account whose key is in the file `key`.
     pub(crate) async fn sender(&self, key: &Path) -> anyhow::Result<Sender> {
-        let key = Key::load(key)?;
+        let remedy =
+            "name the account's key file; on a local chain `dividend faucet --key FILE` makes one with money";
+        let key = Key::load(key).or_fail("nothing can be signed", remedy)?;
         Ok(open_sender(&self.home, &self.rpc, key, &self.settings).await?)
     }
 

@@ -60,6 +60,8 @@ enum Command {
     Audit(crate::audit::Args),
     /// Export the journal.
     Journal(crate::journal::Args),
+    /// Give an account of a local chain gas and test dollars.
+    Faucet(crate::faucet::Args),
     /// Pay by a channel of one's own instead of by key.
     Pay(crate::pay::Args),
     /// Become another program that ends when its parent does.
@@ -93,6 +95,7 @@ impl Cli {
             Command::Window(args) => args.run(&self.global),
             Command::Audit(args) => args.run(&self.global),
             Command::Journal(args) => args.run(&self.global),
+            Command::Faucet(args) => args.run(&self.global),
             Command::Pay(args) => args.run(&self.global),
             Command::Child(args) => args.run(),
         }

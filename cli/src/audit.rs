@@ -37,10 +37,7 @@ impl Args {
                 }
             }
         };
-        let report = report.ok_or_else(|| {
-            let message = format!("there is no journal in {}", dir.display());
-            Failure::new(message, "name the home of a node with --home")
-        })?;
+        let report = report.ok_or_else(|| crate::journal::missing(&dir))?;
         answer(global, &report, table)?;
         match report.is_sound() {
             true => Ok(()),

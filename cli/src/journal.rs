@@ -1,8 +1,10 @@
 //! `dividend journal`: the journal for other programs.
 
 use std::io::BufWriter;
+use std::path::Path;
 
 use crate::args::Global;
+use crate::failure::Failure;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,7 +36,12 @@ impl Args {
         let Command::Export { format: Format::Jsonl, window } = self.command;
         let dir = global.home()?.path("serve");
         let mut out = BufWriter::new(std::io::stdout().lock());
-        dividend_meter::export(&dir, window, &mut out)?;
+        dividend_meter::export(&dir, window, &mut out)?.ok_or_else(|| missing(&dir))?;
         Ok(())
     }
+}
+
+/// There is no journal in `dir`.
+pub(crate) fn missing(dir: &Path) -> Failure {
+    Failure::new(format!("there is no journal in {}", dir.display()), "name the home of a node with --home")
 }

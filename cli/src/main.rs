@@ -12,6 +12,7 @@ mod claim;
 mod down;
 mod earnings;
 mod failure;
+mod faucet;
 mod home;
 mod http;
 mod identity;

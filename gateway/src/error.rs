@@ -63,6 +63,10 @@ pub(crate) enum ApiError {
     MalformedJson { detail: String },
     #[error("{param} {message}")]
     Invalid { param: String, message: String },
+    #[error("the body is wrong: {detail}")]
+    WrongBody { detail: String },
+    #[error("the body is encoded as {found:?}; send it as it is")]
+    ContentEncoding { found: String },
     #[error("{param} cannot be honoured: {message}")]
     Unsupported { param: String, message: String },
     #[error("the body is larger than {limit} bytes; send less")]
@@ -155,6 +159,7 @@ impl ApiError {
         match self {
             Self::MalformedJson { .. }
             | Self::Invalid { .. }
+            | Self::WrongBody { .. }
             | Self::Unsupported { .. }
             | Self::BodyBroken { .. }
             | Self::ContextExceeded { .. } => StatusCode::BAD_REQUEST,
@@ -166,6 +171,7 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Requests { .. }
             | Self::Tokens { .. }
             | Self::TokensNever { .. }
@@ -199,7 +205,8 @@ impl ApiError {
     pub(crate) fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::MalformedJson { .. } => "malformed_json",
-            Self::Invalid { .. } => "invalid_value",
+            Self::Invalid { .. } | Self::WrongBody { .. } => "invalid_value",
+            Self::ContentEncoding { .. } => "unsupported_content_encoding",
             Self::Unsupported { .. } => "unsupported_parameter",
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } => "request_timeout",
@@ -231,9 +238,7 @@ impl ApiError {
     /// OpenAI's `param`: the field that is wrong.
     pub(crate) fn param(&self) -> Option<String> {
         match self {
-            Self::Invalid { param, .. } | Self::Unsupported { param, .. } => {
-                Some(param.clone()).filter(|param| !param.is_empty() && param != ".")
-            }
+            Self::Invalid { param, .. } | Self::Unsupported { param, .. } => Some(param.clone()),
             Self::UnknownModel { .. } => Some("model".to_owned()),
             Self::ContextExceeded { .. } => Some("messages".to_owned()),
             Self::TokensNever { .. } => Some("max_tokens".to_owned()),

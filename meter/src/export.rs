@@ -59,12 +59,12 @@ enum Line {
 }
 
 /// Writes the journal in a meter's directory, which may be live, as one JSON object per record and line; of all windows,
-/// or of one. An OPEN is of the window that was open then. Answers the number of lines.
+/// or of one. An OPEN is of the window that was open then. Answers the number of lines; `None` if there is no journal.
 ///
 /// # Errors
 /// [`MeterError::Journal`] if the journal is damaged, [`MeterError::File`] if `out` fails.
-pub fn export(dir: &Path, window: Option<u64>, out: &mut dyn Write) -> Result<u64, MeterError> {
-    let Some(mut reader) = Reader::open(dir)? else { return Ok(0) };
+pub fn export(dir: &Path, window: Option<u64>, out: &mut dyn Write) -> Result<Option<u64>, MeterError> {
+    let Some(mut reader) = Reader::open(dir)? else { return Ok(None) };
     let failed = |error: std::io::Error| MeterError::file(Path::new("export"))(error);
     let (mut open_window, mut lines) = (0, 0);
     while let Some(entry) = reader.next_entry()? {
@@ -82,7 +82,7 @@ pub fn export(dir: &Path, window: Option<u64>, out: &mut dyn Write) -> Result<u6
         }
     }
     out.flush().map_err(failed)?;
-    Ok(lines)
+    Ok(Some(lines))
 }
 
 fn line(record: &Record, window: u64) -> Line {

@@ -2,7 +2,7 @@
 //! what an earlier run has done, so it is run at every start.
 
 pub(crate) mod demo_key;
-mod money;
+pub(crate) mod money;
 mod settings;
 
 use std::path::Path;

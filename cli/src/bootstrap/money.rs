@@ -18,7 +18,7 @@ const BOND_UNITS: u128 = 1_000_000_000;
 const TRANSFER_GAS: u64 = 300_000;
 
 /// Gives an account of the local chain gas money.
-pub(super) async fn provide_gas(rpc: &Rpc, account: Address) -> anyhow::Result<()> {
+pub(crate) async fn provide_gas(rpc: &Rpc, account: Address) -> anyhow::Result<()> {
     if rpc.balance_wei(account).await? >= U256::from(GAS_LOW_WEI) {
         return Ok(());
     }

@@ -104,6 +104,7 @@ async fn commands_refuse_what_makes_no_sense() {
         ),
         case("settings that are no TOML", "[gateway\n", &["audit"], 64, &["settings.toml"]),
         case("a home without a journal", "", &["audit"], 1, &["no journal", "--home"]),
+        case("an export without a journal", "", &["journal", "export"], 1, &["no journal", "--home"]),
         case("a home without contracts", "", track, 1, no_contracts),
         case("serving without contracts", "", &["serve"], 1, no_contracts),
         case("a negative credit", "", &["keys", "create", "--credit", "-1"], 64, &["-1"]),
@@ -119,7 +120,9 @@ async fn commands_refuse_what_makes_no_sense() {
 /// Commands that find a stack, but not what they ask for, or not the services that they need.
 pub async fn are_refused_beside_a_stack(stack: &Stack) {
     let nobody = format!("0x{}", "ab".repeat(32));
-    let table: [(&str, &[&str], i32, &[&str]); 5] = [
+    let open = ["pay", "open", "--deposit", "1", "--key", "nowhere.key"];
+    let table: [(&str, &[&str], i32, &[&str]); 6] = [
+        ("a key that is not there", &open, 1, &["nowhere.key", "dividend faucet"]),
         ("an unknown model", &["model", "show", &nobody], 1, &[&nobody[..8]]),
         ("an unknown track", &["track", "show", "nobody"], 1, &["nobody"]),
         ("an unknown key", &["limits", "set", "nobody", "--rpm", "1"], 1, &["nobody"]),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::requests::assert_error;
 use crate::support::client::{Client, question};
-use crate::support::{Stack, cast_rpc, read_json, within};
+use crate::support::{Stack, read_json, within};
 
 /// Far beyond every window and delay, in unix seconds.
 const LATE: u64 = 40_000_000_000;
@@ -77,19 +77,11 @@ async fn until_known(client: &Client, channel: &str) {
     .await;
 }
 
-/// A channel of the home's owner, who is given the dollars for it.
+/// A channel of a newcomer, who is given the dollars for it.
 async fn open_channel(stack: &Stack) -> Value {
-    let key = stack.home().join("keys/owner.key");
-    let owner = Key::load(&key).unwrap().address();
-    let rpc = stack.endpoint("rpc");
-    let token = read_json(&stack.home().join("endpoints.json"))["contracts"]["TestDollar"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let minted = format!("0x40c10f19{:0>64}{:064x}", hex::encode(owner), 1_000_000);
-    let accounts = cast_rpc(&rpc, "eth_accounts", &[]).await;
-    let mint = serde_json::json!({ "from": accounts[0], "to": token, "data": minted });
-    cast_rpc(&rpc, "eth_sendTransaction", &[&mint.to_string()]).await;
-    cast_rpc(&rpc, "evm_mine", &[]).await;
-    stack.run(&["pay", "open", "--key", key.to_str().unwrap(), "--deposit", DEPOSIT]).await
+    let key = stack.home().join("payer.key");
+    let key = key.to_str().unwrap();
+    let given = stack.run(&["faucet", "--key", key, "--dollars", "1"]).await;
+    assert_eq!(given["balance_units"], "1000000", "{given}");
+    stack.run(&["pay", "open", "--key", key, "--deposit", DEPOSIT]).await
 }

@@ -7,8 +7,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dividend_meter::Seal;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 use crate::answer::{answer, json};
@@ -16,6 +18,7 @@ use crate::body::Body;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::layers::{BodyError, read_all};
+use crate::receipt::prefixed;
 use crate::routes;
 
 /// Answers a request of the admin listener.
@@ -98,13 +101,46 @@ fn metrics(gateway: &Gateway) -> Result<Response<Body>, ApiError> {
     Ok(response)
 }
 
-/// `POST /admin/windows/seal`: the number of the sealed window, or `null` if no call was closed in it.
+/// `POST /admin/windows/seal`: the sealed window, all `null` and empty if no call was closed in it. The whole seal is in
+/// `serve/seals` of the home.
 async fn seal(gateway: &Arc<Gateway>) -> Result<Response<Body>, ApiError> {
     let meter = gateway.meter.clone();
     let sealing = tokio::task::spawn_blocking(move || meter.seal_window());
     let seal = sealing.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
-    Ok(json(
-        StatusCode::OK,
-        &serde_json::json!({ "window": seal.as_ref().map(|seal| seal.window), "seal": seal }),
-    ))
+    Ok(json(StatusCode::OK, &seal.map(SealView::from).unwrap_or_default()))
+}
+
+#[derive(Default, Serialize)]
+struct SealView {
+    window: Option<u64>,
+    digest: Option<String>,
+    models: Vec<ModelSealView>,
+}
+
+/// A model's part of a seal; the two roots are what receipts are proved against.
+#[derive(Serialize)]
+struct ModelSealView {
+    model: String,
+    calls: u64,
+    prepaid_root: String,
+    #[serde(with = "crate::pico")]
+    prepaid_sum_pico: u128,
+    channel_root: String,
+    #[serde(with = "crate::pico")]
+    channel_sum_pico: u128,
+}
+
+impl From<Seal> for SealView {
+    fn from(seal: Seal) -> Self {
+        let models = seal.models.into_iter().map(|model| ModelSealView {
+            model: model.model.to_string(),
+            calls: model.calls,
+            prepaid_root: prefixed(model.prepaid_root.as_slice()),
+            prepaid_sum_pico: model.prepaid_sum_pico,
+            channel_root: prefixed(model.channel_root.as_slice()),
+            channel_sum_pico: model.channel_sum_pico,
+        });
+        let digest = prefixed(seal.digest.as_slice());
+        Self { window: Some(seal.window), digest: Some(digest), models: models.collect() }
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
@@ -60,6 +60,7 @@ where
 {
     let admitted = Authenticated::of(gateway, &head.headers)?.admit(gateway)?;
     *rates = Some(admitted.rates());
+    refuse_encoded(&head.headers)?;
     let ask = parse(&read_all(body).await?)?;
     let routed = admitted.route(gateway, &ask.model)?;
     let prompt = routed.encode(ask.prompt).await?;
@@ -78,8 +79,18 @@ where
     }
 }
 
+/// A body that is compressed is refused by name, not taken for malformed JSON.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes())) {
+        Some(found) if !found.eq_ignore_ascii_case("identity") => {
+            Err(ApiError::ContentEncoding { found: found.chars().take(64).collect() })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn streamed(call: Call, writer: ChunkWriter) -> Response<Body> {
-    let mut headers = http::HeaderMap::with_capacity(8);
+    let mut headers = HeaderMap::with_capacity(8);
     call.write_headers(&mut headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));

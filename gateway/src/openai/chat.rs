@@ -47,6 +47,7 @@ pub(crate) struct ChatRequest {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ResponseFormat {
     #[serde(rename = "type")]
     kind: String,
@@ -84,6 +85,7 @@ enum Content {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Part {
     #[serde(rename = "type")]
     kind: String,
@@ -304,7 +306,7 @@ mod tests {
             (r#","max_tokens":1,"max_completion_tokens":2"#, "max_tokens"),
             (r#","stop":["a","b","c","d","e"]"#, "stop"),
             (r#","stream_options":{"include_usage":true}"#, "stream_options"),
-            (r#","stream":true,"stream_options":{"other":true}"#, "other"),
+            (r#","stream":true,"stream_options":{"other":true}"#, "stream_options.other"),
             (
                 r#","stream":true,"stream_options":{"continuous_usage_stats":true}"#,
                 "stream_options.continuous_usage_stats",

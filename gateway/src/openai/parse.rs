@@ -14,10 +14,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         match inner.classify() {
-            serde_json::error::Category::Data => {
-                let param = unknown_field(&inner.to_string()).unwrap_or(path);
-                ApiError::invalid(param, inner.to_string())
-            }
+            serde_json::error::Category::Data => wrong(path, &inner.to_string()),
             _ => ApiError::MalformedJson { detail: inner.to_string() },
         }
     })?;
@@ -25,10 +22,23 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The name in serde's "unknown field `x`, expected …", which its path leaves out.
-fn unknown_field(message: &str) -> Option<String> {
-    let name = message.strip_prefix("unknown field `")?;
-    Some(name.split('`').next()?.to_owned())
+/// What serde found wrong, under the name of the field.
+fn wrong(path: String, problem: &str) -> ApiError {
+    match (named_field(problem), path.as_str()) {
+        (Some(field), "" | ".") => ApiError::invalid(field, format!("is wrong: {problem}")),
+        (Some(field), _) if !path.ends_with(field) => {
+            ApiError::invalid(format!("{path}.{field}"), format!("is wrong: {problem}"))
+        }
+        (_, "" | ".") => ApiError::WrongBody { detail: problem.to_owned() },
+        _ => ApiError::invalid(path, format!("is wrong: {problem}")),
+    }
+}
+
+/// The name in serde's "unknown field `x`, expected …" and its like, which its path may leave out.
+fn named_field(message: &str) -> Option<&str> {
+    let kinds = ["unknown field `", "missing field `", "duplicate field `"];
+    let rest = kinds.iter().find_map(|kind| message.strip_prefix(kind))?;
+    rest.split('`').next()
 }
 
 #[cfg(test)]
@@ -53,6 +63,9 @@ mod tests {
     fn errors_name_the_field() {
         assert_eq!(refusal(r#"{"n":[1,300]}"#), (Some("n[1]".into()), 400));
         assert_eq!(refusal(r#"{"n":[1],"m":2}"#), (Some("m".into()), 400));
+        assert_eq!(refusal(r#"{"n":[1],"n":[1]}"#), (Some("n".into()), 400));
+        assert_eq!(refusal("{}"), (Some("n".into()), 400));
+        assert_eq!(refusal("null"), (None, 400));
         assert_eq!(refusal(r#"{"n":[1]"#), (None, 400));
         assert_eq!(refusal(r#"{"n":[1]} x"#), (None, 400));
         assert_eq!(refusal(r#"{"n":[NaN]}"#), (None, 400));

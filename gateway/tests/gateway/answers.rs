@@ -125,7 +125,7 @@ async fn a_receipt_is_pending_until_the_seal_and_proven_after_it() {
     assert_eq!(sealed["receipt"], pending["receipt"], "made anew, it is the same receipt");
     let proof = &sealed["proof"];
     assert_eq!((&proof["index"], &proof["leaves"]), (&1.into(), &3.into()));
-    assert_eq!(proof["root"]["hash"], seal["seal"]["models"][0]["prepaid_root"], "{seal}");
+    assert_eq!(proof["root"]["hash"], seal["models"][0]["prepaid_root"], "{seal}");
     let id = "0".repeat(32);
     let missing = send(stand.api, "GET", &format!("/v1/receipts/{id}"), &[], "").await;
     assert_eq!((missing.status, missing.code()), (404, "not_found".to_owned()));

@@ -72,6 +72,19 @@ async fn the_402_says_what_to_sign_and_the_voucher_then_pays() {
 }
 
 #[tokio::test]
+async fn a_voucher_over_all_there_is_is_served_sealed_and_exported() {
+    let stand = stand(1_000).await;
+    assert_eq!(pay(&stand, &signed(&key(8), u128::MAX, |_| {})).await.status, 200);
+    let sealed = stand.operate("POST", "/admin/windows/seal", "").await;
+    assert_eq!((sealed.status, &sealed.json()["window"]), (200, &0.into()), "{}", sealed.body);
+    assert_eq!(sealed.json()["models"][0]["channel_sum_pico"], WORST.to_string());
+    let mut exported = Vec::new();
+    dividend_meter::export(&stand.dir.path().join("journal"), None, &mut exported).expect("exported");
+    assert!(String::from_utf8_lossy(&exported).contains(&u128::MAX.to_string()));
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn vouchers_that_do_not_pay_are_told_apart() {
     let stand = stand(1).await;
     let signer = key(8);

@@ -24,6 +24,12 @@ async fn bad_input_names_what_is_wrong_and_costs_nothing() {
         (chat_body(r#","top_p":1.5"#), 400, "invalid_value", Some("top_p")),
         (chat_body(r#","n":3"#), 400, "unsupported_parameter", Some("n")),
         (chat_body(r#","tools":[{"type":"function"}]"#), 400, "unsupported_parameter", Some("tools")),
+        (
+            chat_body(r#","response_format":{"type":"text","schema":{}}"#),
+            400,
+            "invalid_value",
+            Some("response_format.schema"),
+        ),
         (chat_body(r#","frobnicate":1"#), 400, "invalid_value", Some("frobnicate")),
         (chat_body(r#","max_tokens":63"#), 400, "context_length_exceeded", Some("messages")),
         (too_long, 400, "context_length_exceeded", Some("messages")),
@@ -63,6 +69,18 @@ async fn keys_and_paths() {
     assert_eq!((reply.status, reply.header("allow")), (405, "POST"));
     let reply = stand.post("/v1/embeddings", "{}").await;
     assert_eq!((reply.status, reply.code().as_str()), (404, "unknown_url"));
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused_by_name() {
+    let stand = Stand::start(Plan::default()).await;
+    let bearer = stand.bearer();
+    for (encoding, status) in [("identity", 200), ("gzip", 415)] {
+        let headers = [("authorization", bearer.as_str()), ("content-encoding", encoding)];
+        let reply = send(stand.api, "POST", "/v1/chat/completions", &headers, &chat_body("")).await;
+        assert_eq!(reply.status, status, "{encoding}: {}", reply.body);
+    }
     stand.finish().await;
 }
 

@@ -7,7 +7,7 @@ FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
 # Examples use the tests' dependencies: with them, this and `make test` build candle, alloy and the rest the same way, once.
 BUILD := cargo build --locked --workspace --bins --examples
 # nextest when it is there: it isolates tests in processes and shows what is slow.
-RUST_TESTS := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run --no-fail-fast || echo test)
+RUST_TESTS := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run --no-fail-fast || echo test --no-fail-fast)
 
 .PHONY: help
 help: ## this list

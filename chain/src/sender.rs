@@ -4,6 +4,7 @@
 //! something that a restart finishes: the same bytes under the same nonce, never a second payment. An intent id names
 //! one transaction for ever; sending it again gives the result of the first time.
 
+mod intent;
 mod record;
 mod signing;
 mod store;
@@ -12,12 +13,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256};
 use alloy::rpc::types::TransactionReceipt;
-use alloy::sol_types::SolCall;
 use dividend_config::{Chain, Finality};
 use tokio::sync::Mutex;
 
+pub use intent::Intent;
 use record::{Attempt, Record};
 pub use record::{Mined, State};
 use store::Store;
@@ -26,34 +27,6 @@ use crate::{At, Error, Key, Result, Rpc};
 
 /// Most gas that one transaction may use (EIP-7825).
 pub const GAS_CAP: u64 = 16_777_216;
-
-/// A transaction that is wanted, once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intent {
-    /// Names the intent for ever, for example `seal/<journal>/<window>/<chunk>`.
-    pub id: String,
-    /// The contract called; `None` deploys one.
-    pub to: Option<Address>,
-    /// Call data, or deployment code with its arguments.
-    pub input: Bytes,
-    /// Native coin sent along, in wei.
-    pub value_wei: U256,
-    /// Gas limit; estimated, with headroom, if not given.
-    pub gas: Option<u64>,
-}
-
-impl Intent {
-    /// The intent to call a function of a contract.
-    pub fn call<C: SolCall>(id: impl Into<String>, to: Address, call: &C) -> Self {
-        Self {
-            id: id.into(),
-            to: Some(to),
-            input: call.abi_encode().into(),
-            value_wei: U256::ZERO,
-            gas: None,
-        }
-    }
-}
 
 /// Sends the transactions of one account.
 pub struct Sender {
@@ -65,8 +38,17 @@ pub struct Sender {
     poll: Duration,
     bump_after: Duration,
     max_fee_wei: u128,
-    /// Serialises everything that reads and then moves the nonce or a record; holds when each nonce was last sent.
-    sent: Mutex<HashMap<u64, Instant>>,
+    /// Serialises everything that reads and then moves the nonce or a record.
+    watch: Mutex<Watch>,
+}
+
+/// What this process has seen of its transactions.
+#[derive(Debug, Default)]
+struct Watch {
+    /// When each nonce was last sent.
+    sent: HashMap<u64, Instant>,
+    /// Nonces that a final block has used although their transaction has no receipt, and the first such block.
+    taken: HashMap<u64, u64>,
 }
 
 impl Sender {
@@ -91,7 +73,7 @@ impl Sender {
             poll: Duration::from_millis(settings.poll_ms),
             bump_after: Duration::from_millis(settings.fee_bump_after_ms),
             max_fee_wei: settings.max_fee_per_gas_wei.into(),
-            sent: Mutex::new(HashMap::new()),
+            watch: Mutex::default(),
         };
         sender.check_book(nonce)?;
         Ok(sender)
@@ -125,7 +107,7 @@ impl Sender {
     /// # Errors
     /// As [`Sender::send`].
     pub async fn submit(&self, intents: Vec<Intent>) -> Result<()> {
-        let mut sent = self.sent.lock().await;
+        let mut watch = self.watch.lock().await;
         let mut nonce = self.store.next_nonce()?;
         let mut fresh = Vec::new();
         for intent in intents {
@@ -144,7 +126,7 @@ impl Sender {
         }
         self.store.insert(&fresh)?;
         for record in &fresh {
-            self.broadcast(record, &mut sent).await?;
+            self.broadcast(record, &mut watch).await?;
         }
         Ok(())
     }
@@ -216,7 +198,7 @@ impl Sender {
     /// # Errors
     /// As [`Sender::send`].
     pub async fn tick(&self) -> Result<()> {
-        let mut sent = self.sent.lock().await;
+        let mut watch = self.watch.lock().await;
         let records = self.store.unfinished()?;
         if records.is_empty() {
             return Ok(());
@@ -224,10 +206,13 @@ impl Sender {
         let finalized = self.rpc.final_height(self.finality).await?;
         for record in records {
             match self.receipt(&record).await? {
-                Some(receipt) => self.settle(record, &receipt, finalized).await?,
+                Some(receipt) => {
+                    watch.taken.remove(&record.nonce);
+                    self.settle(record, &receipt, finalized).await?;
+                }
                 None => {
-                    self.check_nonce(&record, finalized).await?;
-                    self.pursue(record, &mut sent).await?;
+                    self.check_nonce(&record, finalized, &mut watch).await?;
+                    self.pursue(record, &mut watch).await?;
                 }
             }
         }
@@ -264,15 +249,16 @@ impl Sender {
     }
 
     /// Refuses when another transaction took the nonce for good. Before it is final, a missing receipt may as well mean a
-    /// reorganisation or an endpoint that lags behind.
-    async fn check_nonce(&self, record: &Record, finalized: u64) -> Result<()> {
+    /// reorganisation or an endpoint that lags behind; and a node may show the nonce before the receipt of the block
+    /// that used it, so a later final block must show the same.
+    async fn check_nonce(&self, record: &Record, finalized: u64, watch: &mut Watch) -> Result<()> {
         let next = self.rpc.nonce(self.address(), At::Number(finalized)).await?;
-        let taken = next > record.nonce && record.state == State::Pending;
-        // Asked again, because a node may show the nonce a moment before the receipt of the block that used it.
-        match taken && self.receipt(record).await?.is_none() {
-            true => Err(self.foreign_nonce(next, record.nonce)),
-            false => Ok(()),
+        if next <= record.nonce || record.state != State::Pending {
+            watch.taken.remove(&record.nonce);
+            return Ok(());
         }
+        let first = *watch.taken.entry(record.nonce).or_insert(finalized);
+        if finalized > first { Err(self.foreign_nonce(next, record.nonce)) } else { Ok(()) }
     }
 
     fn foreign_nonce(&self, found: u64, expected: u64) -> Error {
@@ -361,18 +347,18 @@ impl Sender {
     }
 
     /// A transaction without receipt: takes back what a reorganisation undid, then sends again or raises the fee.
-    async fn pursue(&self, mut record: Record, sent: &mut HashMap<u64, Instant>) -> Result<()> {
+    async fn pursue(&self, mut record: Record, watch: &mut Watch) -> Result<()> {
         if record.state != State::Pending {
             tracing::warn!(intent = record.id, "a reorganisation removed the transaction: sending it again");
             self.store.transition(&record.id, &record.state, State::Pending)?;
-            sent.remove(&record.nonce);
+            watch.sent.remove(&record.nonce);
         }
-        match sent.get(&record.nonce) {
+        match watch.sent.get(&record.nonce) {
             Some(at) if at.elapsed() < self.bump_after => return Ok(()),
             Some(_) => self.bump(&mut record).await?,
             None => {}
         }
-        self.broadcast(&record, sent).await
+        self.broadcast(&record, watch).await
     }
 
     async fn bump(&self, record: &mut Record) -> Result<()> {
@@ -396,7 +382,7 @@ impl Sender {
         Ok(())
     }
 
-    async fn broadcast(&self, record: &Record, sent: &mut HashMap<u64, Instant>) -> Result<()> {
+    async fn broadcast(&self, record: &Record, watch: &mut Watch) -> Result<()> {
         let Some(attempt) = record.attempts.last() else { return Ok(()) };
         match self.rpc.send_raw(&attempt.raw).await {
             Ok(_) => {}
@@ -406,7 +392,7 @@ impl Sender {
             }
             Err(error) => return Err(error),
         }
-        sent.insert(record.nonce, Instant::now());
+        watch.sent.insert(record.nonce, Instant::now());
         Ok(())
     }
 }

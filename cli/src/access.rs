@@ -59,7 +59,7 @@ pub(crate) async fn open_sender(
 
 /// Where the contracts are, by the settings or the home.
 pub(crate) fn load(home: &Home, settings: &Chain) -> anyhow::Result<Deployment> {
-    let remedy = "start a stack with `dividend up`, or set chain.deployment";
+    let remedy = "start a stack with `dividend up`, deploy with `dividend deploy`, or set chain.deployment";
     Deployment::load(&deployment_file(home, settings)).or_fail("no contracts are known", remedy)
 }
 

@@ -60,6 +60,8 @@ enum Command {
     Audit(crate::audit::Args),
     /// Export the journal.
     Journal(crate::journal::Args),
+    /// Deploy the contracts on a chain of one's own.
+    Deploy(crate::deploy::Args),
     /// Give an account of a local chain gas and test dollars.
     Faucet(crate::faucet::Args),
     /// Pay by a channel of one's own instead of by key.
@@ -95,6 +97,7 @@ impl Cli {
             Command::Window(args) => args.run(&self.global),
             Command::Audit(args) => args.run(&self.global),
             Command::Journal(args) => args.run(&self.global),
+            Command::Deploy(args) => args.run(&self.global),
             Command::Faucet(args) => args.run(&self.global),
             Command::Pay(args) => args.run(&self.global),
             Command::Child(args) => args.run(),

@@ -59,6 +59,12 @@ fn table(report: &AuditReport) -> String {
         report.open_calls.len(),
         report.open_window,
     );
+    if report.tail_bytes > 0 {
+        text += &format!(
+            "{} bytes behind the last whole record cannot be read: being written, torn by a crash, or damaged\n",
+            report.tail_bytes
+        );
+    }
     for window in &report.windows {
         let seal = match &window.seal {
             SealState::Equal => "seal equal".to_owned(),

@@ -9,6 +9,7 @@ mod audit;
 mod bootstrap;
 mod child;
 mod claim;
+mod deploy;
 mod down;
 mod earnings;
 mod failure;

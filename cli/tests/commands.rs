@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::client::{Client, journal, question};
-use support::{Stack, model_file, run, within};
+use support::{Stack, cast_rpc, model_file, run, within};
 
 #[tokio::test]
 async fn a_call_is_answered_metered_sealed_and_audited() {
@@ -123,4 +123,29 @@ async fn a_call_in_flight_is_finished_before_the_stack_ends() {
     let audit: Value = serde_json::from_slice(&audit.stdout).unwrap();
     assert_eq!((&audit["calls"], &audit["open_calls"]), (&json!(1), &json!([])), "{audit}");
     assert_eq!(audit["windows"][0]["seal"]["state"], "equal", "the open window was sealed: {audit}");
+}
+
+#[tokio::test]
+async fn contracts_are_deployed_once_on_a_chain_of_ones_own() {
+    let stack = Stack::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let rpc = stack.endpoint("rpc");
+    std::fs::write(home.path().join("settings.toml"), format!("[chain]\nrpc_urls = [\"{rpc}\"]\n")).unwrap();
+    let deploy = ["deploy", "--test-dollar", "--json"];
+    let poor = run(home.path(), deploy).await;
+    let said = String::from_utf8_lossy(&poor.stderr).into_owned();
+    assert_eq!(poor.status.code(), Some(1), "{said}");
+    let operator =
+        dividend_chain::Key::load(&home.path().join("keys/operator.key")).unwrap().address().to_string();
+    assert!(said.contains(&operator), "whom to send coin to: {said}");
+    cast_rpc(&rpc, "anvil_setBalance", &[&operator, "0xde0b6b3a7640000"]).await;
+    let deployed = run(home.path(), deploy).await;
+    assert!(deployed.status.success(), "{}", String::from_utf8_lossy(&deployed.stderr));
+    let deployed: Value = serde_json::from_slice(&deployed.stdout).unwrap();
+    assert_eq!(deployed["operator"].as_str().unwrap(), operator.to_lowercase());
+    let tracks = run(home.path(), ["track", "show", "smollm2"]).await;
+    assert!(String::from_utf8_lossy(&tracks.stderr).contains("smollm2"), "an empty registry");
+    let again = run(home.path(), deploy).await;
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already"), "a second time");
+    stack.end(Signal::TERM).await;
 }

@@ -90,15 +90,6 @@ impl Section for Chain {
         check.between("withdrawal_window_s", self.withdrawal_window_s, 1, 30 * 86_400);
         check.between("max_fee_per_gas_wei", self.max_fee_per_gas_wei, 1, u64::MAX);
         check.between("fee_bump_after_ms", self.fee_bump_after_ms, 100, 3_600_000);
-        let delay_ms = self.withdrawal_delay_s.saturating_mul(1_000);
-        if self.max_snapshot_age_ms > delay_ms {
-            check.refuse(
-                "max_snapshot_age_ms",
-                self.max_snapshot_age_ms,
-                "would serve channels whose deposit is already withdrawn".to_owned(),
-                format!("give at most chain.withdrawal_delay_s, {delay_ms} ms"),
-            );
-        }
     }
 }
 

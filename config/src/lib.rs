@@ -102,8 +102,51 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError::Invalid(problems)) }
     }
 
-    /// What no section can see alone: two listeners on one address.
+    /// Longest that value served to a channel waits until it is on its way to be redeemed: the rest of its window, and the
+    /// batch's age.
+    pub fn redeem_latency_ms(&self) -> u64 {
+        self.meter.window_ms.saturating_add(self.settlement.batch_age_ms)
+    }
+
+    /// Whether payers who can withdraw their deposits after `delay_s` can be served: what they used must be redeemed before,
+    /// even if the withdrawal is asked for at the worst moment and the first attempt to redeem fails.
+    ///
+    /// # Errors
+    /// What is too long for that delay.
+    pub fn check_withdrawal_delay(&self, delay_s: u64) -> Result<(), Problem> {
+        let (delay_ms, latency_ms) = (delay_s.saturating_mul(1_000), self.redeem_latency_ms());
+        let needed_ms = latency_ms.saturating_mul(2);
+        let problem = |path: &str, value: u64, problem: String, remedy: String| {
+            Err(Problem { path: path.to_owned(), value: value.to_string(), problem, remedy })
+        };
+        if delay_ms < needed_ms {
+            return problem(
+                "chain.withdrawal_delay_s",
+                delay_s,
+                format!(
+                    "lets a deposit go before what it paid for is redeemed, which may take {latency_ms} ms"
+                ),
+                format!(
+                    "deploy with at least {} s (twice that), or shorten meter.window_ms and settlement.batch_age_ms",
+                    needed_ms.div_ceil(1_000)
+                ),
+            );
+        }
+        let oldest_ms = delay_ms.saturating_sub(latency_ms);
+        if self.chain.max_snapshot_age_ms > oldest_ms {
+            return problem(
+                "chain.max_snapshot_age_ms",
+                self.chain.max_snapshot_age_ms,
+                "would serve channels whose deposit may be gone before it is redeemed".to_owned(),
+                format!("give at most {oldest_ms} ms: the withdrawal delay less the time to redeem"),
+            );
+        }
+        Ok(())
+    }
+
+    /// What no section can see alone: two listeners on one address, deposits that go before they are redeemed.
     fn check_across(&self, problems: &mut Vec<Problem>) {
+        problems.extend(self.check_withdrawal_delay(self.chain.withdrawal_delay_s).err());
         let listeners = [
             ("gateway.listen", self.gateway.listen),
             ("gateway.admin_listen", self.gateway.admin_listen),

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::Problem;
 use crate::check::Check;
 use crate::read::Section;
 
@@ -22,6 +23,9 @@ pub struct Prices {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
+    /// Since when it is the default, in unix seconds: its version. A new price needs a new one.
+    #[serde(default)]
+    pub from_unix_s: u64,
     /// Per prompt token.
     pub input_pico_per_token: u64,
     /// Per generated token.
@@ -48,7 +52,7 @@ pub struct PriceRule {
 pub struct Quote {
     /// The price.
     pub price: Price,
-    /// Its version: the unix second since when it is in effect, 0 for the default.
+    /// Its version: the unix second since when it is in effect.
     pub version: u64,
 }
 
@@ -59,7 +63,33 @@ impl Prices {
     pub fn quote(&self, model_id: &str, track: Option<&str>, now_unix_s: u64) -> Quote {
         self.latest(model_id, now_unix_s)
             .or_else(|| self.latest(track?, now_unix_s))
-            .unwrap_or(Quote { price: self.default, version: 0 })
+            .unwrap_or(Quote { price: self.default, version: self.default.from_unix_s })
+    }
+
+    /// Whether these prices may follow `earlier` ones: a version names one price for ever, because calls are journaled with
+    /// it.
+    ///
+    /// # Errors
+    /// The price that was changed without a new version.
+    pub fn check_follows(&self, earlier: &Self) -> Result<(), Problem> {
+        let changed = |path: String, version: u64| Problem {
+            path,
+            value: version.to_string(),
+            problem: "is the version of another price, by which calls were charged".to_owned(),
+            remedy: "give the new price the unix second from which it holds".to_owned(),
+        };
+        if self.default != earlier.default && self.default.from_unix_s == earlier.default.from_unix_s {
+            return Err(changed("prices.default.from_unix_s".to_owned(), self.default.from_unix_s));
+        }
+        for (index, rule) in self.rule.iter().enumerate() {
+            let same_version = |other: &&PriceRule| {
+                other.target.eq_ignore_ascii_case(&rule.target) && other.from_unix_s == rule.from_unix_s
+            };
+            if earlier.rule.iter().find(same_version).is_some_and(|other| other.quote() != rule.quote()) {
+                return Err(changed(format!("prices.rule[{index}].from_unix_s"), rule.from_unix_s));
+            }
+        }
+        Ok(())
     }
 
     fn latest(&self, target: &str, now_unix_s: u64) -> Option<Quote> {
@@ -72,6 +102,7 @@ impl Prices {
 impl PriceRule {
     fn quote(&self) -> Quote {
         let price = Price {
+            from_unix_s: self.from_unix_s,
             input_pico_per_token: self.input_pico_per_token,
             output_pico_per_token: self.output_pico_per_token,
         };
@@ -81,7 +112,7 @@ impl PriceRule {
 
 impl Default for Price {
     fn default() -> Self {
-        Self { input_pico_per_token: 150_000, output_pico_per_token: 600_000 }
+        Self { from_unix_s: 0, input_pico_per_token: 150_000, output_pico_per_token: 600_000 }
     }
 }
 

@@ -110,7 +110,14 @@ fn listeners_must_differ_unless_the_port_is_free_choice() {
 #[test]
 fn dependent_limits_are_checked_together() {
     assert_eq!(paths("[gateway]\nhold_expiry_ms = 1000"), ["gateway.hold_expiry_ms"]);
-    assert_eq!(paths("[chain]\nwithdrawal_delay_s = 60"), ["chain.max_snapshot_age_ms"]);
+    assert_eq!(
+        paths("[chain]\nwithdrawal_delay_s = 14_399"),
+        ["chain.withdrawal_delay_s"],
+        "twice two hours"
+    );
+    assert!(Settings::parse("[chain]\nwithdrawal_delay_s = 14_400").is_ok());
+    assert_eq!(paths("[chain]\nmax_snapshot_age_ms = 79_200_001"), ["chain.max_snapshot_age_ms"]);
+    assert_eq!(paths("[meter]\nwindow_ms = 600_000_000"), ["chain.withdrawal_delay_s"]);
 }
 
 #[test]
@@ -180,4 +187,27 @@ fn a_file_that_is_missing_or_not_toml_is_named() {
     assert!(broken.to_string().contains("line 1"), "{broken}");
     std::fs::write(&path, "[gateway]\ndrain_ms = 5\n").unwrap();
     assert_eq!(Settings::load(&path).unwrap().gateway.drain_ms, 5);
+}
+
+#[test]
+fn a_version_names_one_price_for_ever() {
+    let prices = |text: &str| Settings::parse(text).unwrap().prices;
+    let rule = |from: u64, input: u64| {
+        format!(
+            "[[prices.rule]]\ntarget = \"a\"\nfrom_unix_s = {from}\ninput_pico_per_token = {input}\noutput_pico_per_token = 1\n"
+        )
+    };
+    let default = |from: u64, input: u64| {
+        format!(
+            "[prices.default]\nfrom_unix_s = {from}\ninput_pico_per_token = {input}\noutput_pico_per_token = 1\n"
+        )
+    };
+    let refused = |new: &str, old: &str| prices(new).check_follows(&prices(old)).unwrap_err().path;
+    assert_eq!(refused(&default(5, 2), &default(5, 1)), "prices.default.from_unix_s");
+    assert_eq!(refused(&default(0, 2), ""), "prices.default.from_unix_s");
+    assert_eq!(refused(&rule(5, 2), &rule(5, 1)), "prices.rule[0].from_unix_s");
+    assert_eq!(prices(&default(6, 2)).check_follows(&prices(&default(5, 1))), Ok(()));
+    let both = rule(5, 1) + &rule(6, 2);
+    assert_eq!(prices(&both).check_follows(&prices(&rule(5, 1))), Ok(()));
+    assert_eq!(prices("").check_follows(&prices(&both)), Ok(()), "a rule may be withdrawn");
 }

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::error::{ApiError, GatewayError};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::payment::Channels;
+use crate::payment::{Channels, Spent};
 use crate::settings::Settings;
 
 /// Windows that are read back from the journal at once, for receipts. Each may take tens of milliseconds of CPU.
@@ -53,6 +53,7 @@ pub struct Gateway {
     pub(crate) backends: Arc<Backends>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) channels: Channels,
+    pub(crate) spent: Spent,
     pub(crate) operator: Address,
     pub(crate) asset: Address,
     pub(crate) admin_token: String,
@@ -72,6 +73,7 @@ impl Gateway {
         parts.keys.set_defaults(limits, parts.clock.monotonic_ms());
         Ok(Arc::new(Self {
             channels: Channels::new(limits),
+            spent: Spent::default(),
             metrics: Metrics::new()?,
             proofs: Semaphore::new(PROOFS_AT_ONCE),
             in_flight: Arc::default(),

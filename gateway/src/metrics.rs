@@ -30,6 +30,8 @@ pub(crate) struct Metrics {
 
 /// Set at each scrape.
 struct Scraped {
+    /// Stands for the last fold until there is one.
+    made: Instant,
     queue_waiting: IntGaugeVec,
     requests_in_flight: IntGauge,
     journal_bytes: IntGauge,
@@ -108,6 +110,7 @@ impl Scraped {
         let queue_waiting = IntGaugeVec::new(waiting, &["model"])?;
         r.register(Box::new(queue_waiting.clone()))?;
         Ok(Self {
+            made: Instant::now(),
             queue_waiting,
             requests_in_flight: gauge(r, "dividend_requests_in_flight", "Requests being answered")?,
             journal_bytes: gauge(r, "dividend_journal_bytes", "Bytes of journal written")?,
@@ -127,7 +130,7 @@ impl Scraped {
             fold_age_seconds: float(
                 r,
                 "dividend_fold_age_seconds",
-                "Time since the aggregate last took the totals",
+                "Time since the aggregate last took the totals, or since the start",
             )?,
             snapshot_age_seconds: float(
                 r,
@@ -149,11 +152,11 @@ impl Scraped {
         self.journal_failing.set(health.append_error.is_some().into());
         self.window.set(signed(health.window));
         self.fold_lag_bytes.set(signed(health.fold_lag_bytes));
-        let fold_age_ms = match health.folded_at_ms {
-            0 => 0,
-            at => gateway.clock.unix_ms().saturating_sub(at),
+        let fold_age = match health.folded_at_ms {
+            0 => self.made.elapsed(),
+            at => Duration::from_millis(gateway.clock.unix_ms().saturating_sub(at)),
         };
-        self.fold_age_seconds.set(Duration::from_millis(fold_age_ms).as_secs_f64());
+        self.fold_age_seconds.set(fold_age.as_secs_f64());
         let snapshot = gateway.snapshot();
         self.snapshot_age_seconds.set(snapshot.age(Instant::now()).as_secs_f64());
         self.snapshot_block.set(signed(snapshot.block().number));

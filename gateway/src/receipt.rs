@@ -5,12 +5,14 @@ use dividend_meter::{Closed, Deployment, MeterError};
 use serde::Serialize;
 
 /// The operator's signed statement of what a call was and cost: every field of the EIP-712 message, what its digest
-/// depends on besides, and the salt by which the payer, and nobody else, can show that it is his.
+/// depends on besides, and for the payer the salt by which he, and nobody else, can show that it is his.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ReceiptView {
     pub call: String,
     pub payer_commit: String,
-    pub salt: String,
+    /// Opens `payer_commit`; only shown to the payer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     pub model: String,
     pub journal: String,
     pub window: u64,
@@ -29,19 +31,19 @@ impl ReceiptView {
     /// Signs the receipt of a call that was just closed.
     pub(crate) fn sign(closed: &Closed, deployment: &Deployment) -> Result<Self, MeterError> {
         let signature = closed.signature()?;
-        Ok(Self::new(&closed.receipt, &closed.record.salt.0, deployment, &signature))
+        Ok(Self::new(&closed.receipt, Some(&closed.record.salt.0), deployment, &signature))
     }
 
     pub(crate) fn new(
         receipt: &Receipt,
-        salt: &[u8; 32],
+        salt: Option<&[u8; 32]>,
         deployment: &Deployment,
         signature: &[u8; 65],
     ) -> Self {
         Self {
             call: hex::encode(receipt.call),
             payer_commit: prefixed(receipt.payerCommit.as_slice()),
-            salt: prefixed(salt),
+            salt: salt.map(|salt| prefixed(salt)),
             model: prefixed(receipt.model.as_slice()),
             journal: prefixed(receipt.journal.as_slice()),
             window: receipt.window,
@@ -61,7 +63,7 @@ impl ReceiptView {
         Self {
             call: "0abc".into(),
             payer_commit: "0x01".into(),
-            salt: "0x02".into(),
+            salt: Some("0x02".into()),
             model: "0x03".into(),
             journal: "0x04".into(),
             window: 5,

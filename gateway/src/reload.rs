@@ -61,8 +61,13 @@ async fn follow(
         changed.notified().await;
         while tokio::time::timeout(SETTLE, changed.notified()).await.is_ok() {}
         let Some(gateway) = gateway.upgrade() else { return };
-        match load(&path) {
-            Ok(settings) if settings == **gateway.settings.load() => {}
+        let current = gateway.settings.load_full();
+        let follows = |settings: Settings| match settings.prices.check_follows(&current.prices) {
+            Ok(()) => Ok(settings),
+            Err(problem) => Err(problem.to_string()),
+        };
+        match load(&path).and_then(follows) {
+            Ok(settings) if settings == *current => {}
             Ok(settings) => gateway.apply(settings),
             Err(problem) => {
                 tracing::error!(file = %path.display(), %problem, "settings are not taken; the old ones stay in force");

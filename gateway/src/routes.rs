@@ -52,7 +52,7 @@ async fn read(
         _ => match path.strip_prefix("/v1/models/").map(unescape) {
             Some(name) => models::show(gateway, &head.headers, &name),
             None => match path.strip_prefix("/v1/receipts/") {
-                Some(id) => receipts::show(gateway, id).await,
+                Some(id) => receipts::show(gateway, &head.headers, id).await,
                 None => Err(refusal(&head.method, path)),
             },
         },

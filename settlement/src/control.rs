@@ -66,7 +66,10 @@ pub async fn ask(socket: &Path, wait: Duration) -> Result<Option<Report>> {
     let line = Line::Settle { timeout_ms: wait.as_millis() as u64 };
     let answer = timeout(wait + GRACE, exchange(stream, &line))
         .await
-        .map_err(|_| broken(format!("no answer within {} s", (wait + GRACE).as_secs())))?
+        .map_err(|_| {
+            let waited = (wait + GRACE).as_secs();
+            broken(format!("no answer within {waited} s: see the settler's log, and whether its RPC answers"))
+        })?
         .map_err(|error| broken(error.to_string()))?;
     match answer {
         Answer::Settled(report) => Ok(Some(*report)),

@@ -51,7 +51,7 @@ pub(crate) async fn chain(
         money::provide_gas(&rpc, key.address()).await?;
     }
     let operator = open_sender(home, &rpc, operator, &settings.chain).await?;
-    let deployment = deploy(home, settings, &operator).await?;
+    let deployment = deploy(home, settings, &operator, None).await?;
     let registry = deployment.contracts.lineage_registry;
     let sender = open_sender(home, &rpc, owner.clone(), &settings.chain).await?;
     tokio::try_join!(
@@ -80,7 +80,13 @@ async fn base_artifact(home: &Home, settings: &Settings, model: Option<&Path>) -
     Ok(digest)
 }
 
-async fn deploy(home: &Home, settings: &Settings, sender: &Sender) -> anyhow::Result<Deployment> {
+/// The contracts: those of an earlier run, or new ones over `token`, or over a test dollar if none is given.
+pub(crate) async fn deploy(
+    home: &Home,
+    settings: &Settings,
+    sender: &Sender,
+    token: Option<Address>,
+) -> anyhow::Result<Deployment> {
     let file = deployment_file(home, &settings.chain);
     if file.exists() {
         let deployment = Deployment::load(&file)?;
@@ -90,7 +96,7 @@ async fn deploy(home: &Home, settings: &Settings, sender: &Sender) -> anyhow::Re
     say("deploying contracts");
     let params = DeployParams {
         operator: sender.address(),
-        token: None,
+        token,
         withdrawal_delay_s: settings.chain.withdrawal_delay_s,
         withdrawal_window_s: settings.chain.withdrawal_window_s,
     };

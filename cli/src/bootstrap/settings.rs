@@ -3,15 +3,18 @@
 use crate::failure::OrFail;
 use crate::home::Home;
 
-/// A local chain has a block a second and nobody to wait for: its delays are seconds.
+/// A local chain has a block a second and nobody to wait for: its delays are seconds and minutes.
 const LOCAL: &str = "\
 # Settings of this home. What is not here has its default; config/settings.example.toml shows every key.
 # Ports, RPC and Redis are given by `dividend up` and go before this file. Limits and prices are read again on change.
 
 [chain]
-withdrawal_delay_s = 60
+withdrawal_delay_s = 1_300
 withdrawal_window_s = 3_600
 max_snapshot_age_ms = 30_000
+
+[meter]
+window_ms = 600_000
 
 [settlement]
 batch_age_ms = 2_000

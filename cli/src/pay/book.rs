@@ -53,6 +53,7 @@ impl Book {
     ///
     /// The rule: a call raises the lane's promise by no more than its own worst case, whatever the gateway asks. What the
     /// gateway has served and what it holds for running calls is covered by earlier vouchers, so it can never need more.
+    /// And it raises it always, if only by one pico-dollar: a voucher pays for one call.
     ///
     /// # Errors
     /// The caps, or an ask that no honest gateway makes.
@@ -68,16 +69,16 @@ impl Book {
         if call_pico > caps.call_pico {
             return Err(Refusal::CallCap { call_pico, cap_pico: caps.call_pico });
         }
-        let highest = signed_pico.saturating_add(call_pico);
+        let highest = signed_pico.saturating_add(call_pico.max(1));
         if asked_pico > highest || asked_pico < ask.served_pico {
             return Err(Refusal::Implausible { asked_pico, signed_pico, call_pico });
         }
         let served_pico = lane.served_pico.max(ask.served_pico);
         // The gateway computed its figure without the calls that were paid since.
         let needed = served_pico.saturating_add(in_flight_pico).saturating_add(call_pico);
-        let promise = asked_pico.max(needed.min(highest)).max(signed_pico);
+        let promise = asked_pico.max(needed.min(highest)).max(signed_pico.saturating_add(1));
         let total_pico = self.signed_total_pico().saturating_add(promise - signed_pico);
-        if promise > signed_pico && total_pico > caps.total_pico {
+        if total_pico > caps.total_pico {
             return Err(Refusal::Cap { total_pico, cap_pico: caps.total_pico });
         }
         Ok(promise)
@@ -144,8 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_never_falls() {
-        assert_eq!(book(90, 10).consider(&ask(10, 30, 20), 0, &CAPS).unwrap(), 90);
+    fn a_promise_always_rises() {
+        assert_eq!(book(90, 10).consider(&ask(10, 30, 20), 0, &CAPS).unwrap(), 91);
+        assert_eq!(
+            book(90, 90).consider(&ask(90, 91, 0), 0, &CAPS).unwrap(),
+            91,
+            "a call that costs nothing"
+        );
     }
 
     #[test]
@@ -201,7 +207,7 @@ mod tests {
                         let Ok(promise) = book.consider(&ask, in_flight.into(), &CAPS) else { continue };
                         book.sign(lane, promise);
                         let raised = promise - before.lane(lane).signed_pico;
-                        prop_assert!(raised <= CAPS.call_pico);
+                        prop_assert!((1..=CAPS.call_pico).contains(&raised));
                         prop_assert!(promise >= max_cumulative_pico);
                         prop_assert!(ask.served_pico <= before.lane(lane).signed_pico);
                     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dividend_chain::{Deployment, Follower, FollowerHandle, Key, Rpc, Status};
-use dividend_config::Settings;
+use dividend_config::{Problem, Settings};
 use dividend_gateway::{Backends, Clock, Gateway, Keys, Listeners, Parts};
 use dividend_registry::Snapshot;
 use tokio::sync::watch;
@@ -49,6 +49,7 @@ impl Args {
         let gateway_settings = dividend_gateway::Settings::from(&settings);
         let listeners = Listeners::bind(&gateway_settings).await?;
         let deployment = access::load(&home, &settings.chain)?;
+        check_withdrawals(&settings, &deployment)?;
         let store = home.path("serve/follower.redb");
         let chain = tokio::select! {
             chain = follow(&store, &settings, &deployment) => chain?,
@@ -95,6 +96,15 @@ impl Args {
         })?;
         Ok(())
     }
+}
+
+/// Refuses contracts that would let payers leave before what they used is redeemed.
+fn check_withdrawals(settings: &Settings, deployment: &Deployment) -> anyhow::Result<()> {
+    let checked = settings.check_withdrawal_delay(deployment.withdrawal_delay_s);
+    checked.map_err(|problem| {
+        let Problem { path, value, problem, remedy } = problem;
+        Failure::new(format!("{path} = {value} of the deployed contracts {problem}"), remedy).into()
+    })
 }
 
 /// The chain as a running service sees it.

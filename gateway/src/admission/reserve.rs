@@ -130,7 +130,17 @@ fn pays(
         worst_pico: pico,
         window_ends_ms: meter.window_ends_by_ms(gateway.clock.unix_ms()),
     };
-    let (code, reason) = match signed.map(|signed| covers(gateway, &signed.voucher, &standing)) {
+    let lane = (channel.id, model.into());
+    let journaled =
+        meter.highest_voucher(channel.id, model.into()).map_or(0, |highest| highest.voucher.maxCumulative);
+    let needed_pico = standing.needed_pico().max(gateway.spent.fresh(lane, journaled));
+    let paid = signed.map(|signed| {
+        let found = signed.voucher.maxCumulative;
+        covers(gateway, &signed.voucher, &standing)?;
+        let is_first = gateway.spent.take(lane, journaled, found);
+        if is_first { Ok(()) } else { Err(Shortfall::Used { found, needed: needed_pico }) }
+    });
+    let (code, reason) = match paid {
         Some(Ok(())) => return Ok(()),
         Some(Err(shortfall)) => (shortfall.code(), shortfall.to_string()),
         None => ("voucher_missing", "no voucher was sent; sign one as this answer's header says".to_owned()),
@@ -138,7 +148,7 @@ fn pays(
     let mut required = required(gateway, code, reason, Some(channel.id));
     required.lane = Some(model);
     required.served_cumulative = standing.lane_served_pico;
-    required.max_cumulative = standing.needed_pico();
+    required.max_cumulative = needed_pico;
     required.call_maximum = pico;
     required.min_expiry = standing.needed_expiry_s();
     Err(ApiError::PaymentRequired(Box::new(required)))

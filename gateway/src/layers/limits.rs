@@ -59,10 +59,16 @@ where
     }
 }
 
+/// Most bytes that are read and thrown away of a body that is too large. A client that is still writing when its
+/// connection is closed never sees the answer that says why.
+const LINGER_BYTES: u64 = 16 << 20;
+
 /// A body that ends in an error when it is too large or takes too long. The time begins with the first read.
 pub(crate) struct LimitedBody<B> {
     inner: B,
     left: u64,
+    /// How much of a body that is too large may still be thrown away; `None` while it is within its limit.
+    discard: Option<u64>,
     limit: u64,
     limit_ms: u64,
     timer: Option<Pin<Box<Sleep>>>,
@@ -91,7 +97,7 @@ impl From<BodyError> for ApiError {
 
 impl<B> LimitedBody<B> {
     pub(crate) fn new(inner: B, limit: u64, limit_ms: u64) -> Self {
-        Self { inner, left: limit, limit, limit_ms, timer: None }
+        Self { inner, left: limit, discard: None, limit, limit_ms, timer: None }
     }
 }
 
@@ -108,23 +114,35 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
-        if body.inner.size_hint().lower() > body.left {
-            return Poll::Ready(Some(Err(BodyError::TooLarge { limit: body.limit })));
+        let too_large = Poll::Ready(Some(Err(BodyError::TooLarge { limit: body.limit })));
+        if body.discard.is_none() && body.inner.size_hint().lower() > body.left {
+            body.discard = Some(LINGER_BYTES);
         }
-        let Poll::Ready(frame) = Pin::new(&mut body.inner).poll_frame(cx) else {
-            let limit = Duration::from_millis(body.limit_ms);
-            let timer = body.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            std::task::ready!(timer.as_mut().poll(cx));
-            return Poll::Ready(Some(Err(BodyError::Timeout { limit_ms: body.limit_ms })));
-        };
-        let Some(frame) = frame else { return Poll::Ready(None) };
-        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
-        let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
-        let Some(left) = body.left.checked_sub(bytes) else {
-            return Poll::Ready(Some(Err(BodyError::TooLarge { limit: body.limit })));
-        };
-        body.left = left;
-        Poll::Ready(Some(Ok(frame)))
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut body.inner).poll_frame(cx) else {
+                let limit = Duration::from_millis(body.limit_ms);
+                let timer = body.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                std::task::ready!(timer.as_mut().poll(cx));
+                let late = BodyError::Timeout { limit_ms: body.limit_ms };
+                return if body.discard.is_some() { too_large } else { Poll::Ready(Some(Err(late))) };
+            };
+            let bytes = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            match (frame, &mut body.discard) {
+                (None, None) => return Poll::Ready(None),
+                (Some(Err(error)), None) => {
+                    return Poll::Ready(Some(Err(BodyError::Broken(error.to_string()))));
+                }
+                (Some(Ok(frame)), None) => match body.left.checked_sub(bytes(&frame)) {
+                    Some(left) => {
+                        body.left = left;
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    None => body.discard = Some(LINGER_BYTES),
+                },
+                (Some(Ok(frame)), Some(left)) if *left > 0 => *left = left.saturating_sub(bytes(&frame)),
+                (_, Some(_)) => return too_large,
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -184,6 +202,14 @@ mod tests {
         assert!(matches!(error, ApiError::BodyTooLarge { limit: 4 }));
         let error = read_all(LimitedBody::new(Full::new(Bytes::from_static(b"abcde")), 4, 100)).await;
         assert!(matches!(error, Err(ApiError::BodyTooLarge { limit: 4 })), "its length is known beforehand");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_read_to_its_end_before_it_is_refused() {
+        let mut body = LimitedBody::new(frames(&["ab", "cd", "ef", "gh"]), 3, 100);
+        let error = read_all(&mut body).await.expect_err("8 of 3");
+        assert!(matches!(error, ApiError::BodyTooLarge { limit: 3 }));
+        assert!(body.inner.frame().await.is_none(), "the client has sent everything and can read the answer");
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,6 +37,8 @@ pub(crate) enum Shortfall {
         "the voucher promises {found} pico-dollars in total, but this call needs {needed}; sign for that"
     )]
     TooLow { found: u128, needed: u128 },
+    #[error("the voucher over {found} pico-dollars has paid for a call before; sign one over {needed}")]
+    Used { found: u128, needed: u128 },
     #[error(
         "this call may cost {worst_pico} pico-dollars, but the channel has {spendable_pico} left; deposit more"
     )]
@@ -49,6 +51,7 @@ impl Shortfall {
             Self::Lane { .. } => "voucher_lane",
             Self::Expiry { .. } => "voucher_expired",
             Self::TooLow { .. } => "voucher_too_low",
+            Self::Used { .. } => "voucher_used",
             Self::Exhausted { .. } => "channel_exhausted",
         }
     }

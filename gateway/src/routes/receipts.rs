@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use dividend_meter::sumtree::Node;
-use dividend_meter::{CallId, CallRecord, InclusionProof, MeterError};
-use http::{Response, StatusCode};
+use dividend_meter::{CallId, CallRecord, InclusionProof, MeterError, Payer};
+use http::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
+use crate::admission::Authenticated;
 use crate::answer::json;
 use crate::body::Body;
 use crate::error::ApiError;
@@ -72,12 +73,20 @@ impl From<InclusionProof> for ProofView {
     }
 }
 
-/// `GET /v1/receipts/{id}`. The id is 74 random bits that only the caller has; the answer names no payer.
-pub(super) async fn show(gateway: &Arc<Gateway>, id: &str) -> Result<Response<Body>, ApiError> {
+/// `GET /v1/receipts/{id}`. The id is 74 random bits; the answer names no payer, and only a call's own API key is shown
+/// the salt that would.
+pub(super) async fn show(
+    gateway: &Arc<Gateway>,
+    headers: &HeaderMap,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    // A channel is no secret, and neither are its vouchers: they prove nothing here.
+    let asker = Authenticated::of(gateway, headers).ok();
+    let asker = asker.and_then(|asker| Some(asker.key()?.payer()));
     let call: CallId = id.parse().map_err(|_| not_found(id))?;
     let _permit = gateway.proofs.acquire().await.map_err(ApiError::internal)?;
     let reader = gateway.clone();
-    let read = tokio::task::spawn_blocking(move || look_up(&reader, call));
+    let read = tokio::task::spawn_blocking(move || look_up(&reader, call, asker));
     let answer = read.await.map_err(ApiError::internal)?;
     match answer {
         Ok(answer) => Ok(json(StatusCode::OK, &answer)),
@@ -87,7 +96,7 @@ pub(super) async fn show(gateway: &Arc<Gateway>, id: &str) -> Result<Response<Bo
 }
 
 /// Reads the journal; tens of milliseconds for a large window.
-fn look_up(gateway: &Gateway, call: CallId) -> Result<ReceiptAnswer, MeterError> {
+fn look_up(gateway: &Gateway, call: CallId, asker: Option<Payer>) -> Result<ReceiptAnswer, MeterError> {
     let record: CallRecord = gateway.meter.call(call)?;
     let (receipt, signature) = gateway.meter.sign_receipt(&record)?;
     let proof: Option<ProofView> = match gateway.meter.proof(call) {
@@ -96,13 +105,14 @@ fn look_up(gateway: &Gateway, call: CallId) -> Result<ReceiptAnswer, MeterError>
         Err(error) => return Err(error),
     };
     let deployment = gateway.meter.deployment();
+    let salt = Some(&record.salt.0).filter(|_| asker == Some(record.payer));
     Ok(ReceiptAnswer {
         object: "receipt",
         id: call.to_string(),
         status: if proof.is_some() { "sealed" } else { "pending" },
         reason: record.reason.as_str(),
         closed_at_ms: record.at_ms,
-        receipt: ReceiptView::new(&receipt, &record.salt.0, &deployment, &signature),
+        receipt: ReceiptView::new(&receipt, salt, &deployment, &signature),
         proof,
     })
 }

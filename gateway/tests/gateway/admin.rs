@@ -145,19 +145,23 @@ async fn a_changed_settings_file_is_in_force_without_a_restart_and_a_bad_one_is_
         model["pricing"]["output_pico_per_token"].as_str().expect("text").to_owned()
     };
     assert_eq!(price().await, "100");
-    std::fs::write(&file, "[prices.default]\ninput_pico_per_token = 1\noutput_pico_per_token = 7\n")
-        .expect("written");
+    let priced = |version, output| {
+        format!(
+            "[prices.default]\nfrom_unix_s = {version}\ninput_pico_per_token = 1\noutput_pico_per_token = {output}\n"
+        )
+    };
+    std::fs::write(&file, priced(1, 7)).expect("written");
     while price().await != "7" {
         tokio::task::yield_now().await;
     }
     std::fs::write(&file, "[prices.default]\noutput_pico_per_token = -1\n").expect("written");
+    std::fs::write(&file, priced(1, 9)).expect("written");
     let other = stand.dir.path().join("settings.new");
-    std::fs::write(&other, "[prices.default]\ninput_pico_per_token = 1\noutput_pico_per_token = 8\n")
-        .expect("written");
+    std::fs::write(&other, priced(2, 8)).expect("written");
     std::fs::rename(&other, &file).expect("replaced, as editors do");
     let mut seen = price().await;
     while seen != "8" {
-        assert_eq!(seen, "7", "a bad file changes nothing");
+        assert_eq!(seen, "7", "a bad file, or a price without a new version, changes nothing");
         seen = price().await;
     }
     stand.finish().await;

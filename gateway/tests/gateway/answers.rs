@@ -115,8 +115,10 @@ async fn a_receipt_is_pending_until_the_seal_and_proven_after_it() {
         calls.push(stand.chat("").await.header("dividend-receipt").to_owned());
     }
     let path = format!("/v1/receipts/{}", calls[1]);
-    // Receipts need no key: the id is the secret.
     let pending = send(stand.api, "GET", &path, &[], "").await.json();
+    let own = stand.get(&path).await.json();
+    assert!(own["receipt"]["salt"].is_string(), "the payer can show that it is his: {own}");
+    assert_eq!(pending["receipt"].get("salt"), None, "and nobody else: {pending}");
     assert_eq!((&pending["status"], pending.get("proof")), (&"pending".into(), None));
     let seal = stand.operate("POST", "/admin/windows/seal", "").await.json();
     assert_eq!(seal["window"], 0);

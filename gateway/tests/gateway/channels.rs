@@ -85,6 +85,22 @@ async fn a_voucher_over_all_there_is_is_served_sealed_and_exported() {
 }
 
 #[tokio::test]
+async fn a_voucher_pays_for_one_call_and_one_that_was_published_for_none() {
+    let stand = stand(1_000).await;
+    let generous = signed(&key(8), 100 * WORST, |_| {});
+    assert_eq!(pay(&stand, &generous).await.status, 200);
+    let again = pay(&stand, &generous).await;
+    let terms = required(&again);
+    assert_eq!((again.code().as_str(), terms.max_cumulative), ("voucher_used", 100 * WORST + 1));
+    // Overtaken by the first: it is new, and covered by what the first one promised.
+    assert_eq!(pay(&stand, &signed(&key(8), 2 * WORST, |_| {})).await.status, 200);
+    assert_eq!(pay(&stand, &signed(&key(8), 2 * WORST, |_| {})).await.code(), "voucher_used");
+    assert_eq!(pay(&stand, &signed(&key(8), terms.max_cumulative, |_| {})).await.status, 200);
+    assert_eq!(stand.meter.payer_total(Payer::Channel(channel(&key(8), 0).id)).pico(), 3 * WORST);
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn vouchers_that_do_not_pay_are_told_apart() {
     let stand = stand(1).await;
     let signer = key(8);

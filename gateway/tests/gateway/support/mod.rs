@@ -64,7 +64,8 @@ pub fn settings() -> Settings {
     let mut file = dividend_config::Settings::default();
     file.gateway.listen.set_port(0);
     file.gateway.admin_listen.set_port(0);
-    file.prices.default = dividend_config::Price { input_pico_per_token: 10, output_pico_per_token: 100 };
+    file.prices.default =
+        dividend_config::Price { from_unix_s: 0, input_pico_per_token: 10, output_pico_per_token: 100 };
     Settings::from(&file)
 }
 

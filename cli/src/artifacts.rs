@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dividend_chain::B256;
+use dividend_engine::gguf::Gguf;
 use dividend_engine::{Engine, EngineOptions};
 
 use crate::failure::{Failure, OrFail};
@@ -26,8 +27,8 @@ pub(crate) fn adopt(folder: &Path, source: &Path) -> anyhow::Result<B256> {
     Ok(digest)
 }
 
-/// Puts a model file into the folder under `digest`, by a link where the file system allows it. A file that is there
-/// already stays.
+/// Puts a copy of a model file into the folder under `digest`: what its owner does to the file later does not reach it. One
+/// that is there already stays.
 pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result<()> {
     let kept = file(folder, digest);
     if kept.exists() {
@@ -35,9 +36,15 @@ pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result
     }
     std::fs::create_dir_all(folder).or_fail(folder.display(), "choose a folder that you can write to")?;
     let beside = folder.join(format!(".{}.{}", hex::encode(digest), std::process::id()));
-    let put = std::fs::hard_link(source, &beside).or_else(|_| std::fs::copy(source, &beside).map(|_| ()));
-    put.and_then(|()| std::fs::rename(&beside, &kept))
+    std::fs::copy(source, &beside)
+        .and_then(|_| std::fs::rename(&beside, &kept))
         .or_fail(format!("cannot keep {} as {}", source.display(), kept.display()), "make room on the disk")
+}
+
+/// Refuses a file that is no sound GGUF, before it is registered for ever.
+pub(crate) fn check(file: &Path) -> anyhow::Result<()> {
+    let remedy = "give the path of a whole GGUF file";
+    Gguf::read(file).or_fail(format!("artifact {}", file.display()), remedy).map(|_| ())
 }
 
 /// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above. It is

@@ -96,6 +96,16 @@ async fn a_registered_fork_is_served_and_its_lineage_shown() {
     assert!(client.models().await.iter().any(|id| id == "smollm2"));
     let again = stack.run(&["model", "register", manifest.to_str().unwrap()]).await;
     assert_eq!(again["model"], model);
+    let dearer =
+        std::fs::read_to_string(&manifest).unwrap().replace("royalty_ppm = 300_000", "royalty_ppm = 200_000");
+    std::fs::write(&manifest, dearer).unwrap();
+    let other = run(stack.home(), ["model", "register", manifest.to_str().unwrap()]).await;
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(other.status.code() == Some(1) && said.contains("royalty_ppm is 300000, here 200000"), "{said}");
+    std::fs::write(&fork, [7; 2_000]).unwrap();
+    let noise = run(stack.home(), ["model", "register", manifest.to_str().unwrap()]).await;
+    let said = String::from_utf8_lossy(&noise.stderr).into_owned();
+    assert!(noise.status.code() == Some(1) && said.contains("fork.gguf"), "{said}");
     stack.end(Signal::TERM).await;
 }
 

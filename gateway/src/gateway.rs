@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use dividend_chain::Address;
+use dividend_chain::eip712::Voucher;
+use dividend_chain::{Address, B256};
 use dividend_meter::Meter;
 use dividend_registry::Snapshot;
 use tokio::sync::{Semaphore, watch};
@@ -114,6 +115,17 @@ impl Gateway {
     /// Requests that are being answered.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Whether a voucher, or one that may have been it, has paid for a call.
+    pub(crate) fn has_paid(&self, voucher: &Voucher) -> bool {
+        let journaled = self.journaled_pico(voucher.channel, voucher.lane);
+        self.spent.has((voucher.channel, voucher.lane), journaled, voucher.maxCumulative)
+    }
+
+    /// The lane's highest voucher in the journal, in pico-dollars.
+    pub(crate) fn journaled_pico(&self, channel: B256, lane: B256) -> u128 {
+        self.meter.highest_voucher(channel, lane).map_or(0, |highest| highest.voucher.maxCumulative)
     }
 
     /// The chain as last seen, however old.

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Method, Request, Response};
 
 use crate::answer::answer;
@@ -16,7 +17,7 @@ use crate::body::Body;
 use crate::calls::{generate, parse_chat, parse_completion};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::layers::BodyError;
+use crate::layers::{BodyError, discard};
 
 pub(crate) use health::readiness;
 pub(crate) use models::priced_models;
@@ -24,18 +25,24 @@ pub(crate) use models::priced_models;
 /// Answers a request of the API listener.
 pub(crate) async fn route<B>(gateway: Arc<Gateway>, request: Request<B>) -> Result<Response<Body>, Infallible>
 where
-    B: http_body::Body<Data = Bytes, Error = BodyError> + Send,
+    B: http_body::Body<Data = Bytes, Error = BodyError> + Send + Unpin,
 {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let path = head.uri.path().to_owned();
-    let response = match (&head.method, path.as_str()) {
-        (&Method::POST, "/v1/chat/completions") => generate(&gateway, head, body, parse_chat).await,
-        (&Method::POST, "/v1/completions") => generate(&gateway, head, body, parse_completion).await,
+    let waits = head.headers.contains_key(EXPECT);
+    let mut response = match (&head.method, path.as_str()) {
+        (&Method::POST, "/v1/chat/completions") => generate(&gateway, head, &mut body, parse_chat).await,
+        (&Method::POST, "/v1/completions") => generate(&gateway, head, &mut body, parse_completion).await,
         (&Method::GET | &Method::HEAD, path) => {
             read(&gateway, &head, path).await.unwrap_or_else(|error| answer(&error))
         }
         (method, path) => answer(&refusal(method, path)),
     };
+    // A client whose body nobody reads finds its connection closed under it. One that waits to be told to send it does
+    // not send it at all.
+    if !body.is_end_stream() && (waits || !discard(body).await) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

@@ -205,11 +205,11 @@ impl Meter {
         self.inner.core().ledger.highest_voucher(channel, lane).cloned()
     }
 
-    /// The latest moment (unix milliseconds) at which a call closed at `now_ms` sees its window sealed by the timer. A
-    /// voucher must outlive it by the channel's withdrawal delay.
-    pub fn window_ends_by_ms(&self, now_ms: u64) -> u64 {
-        let first_close = self.inner.core().ledger.first_close_at_ms().unwrap_or(now_ms);
-        first_close.saturating_add(self.inner.options.window_ms).max(now_ms)
+    /// When the window of a call that is closed by `closed_by_ms` is sealed by the timer at the latest (both unix
+    /// milliseconds): a window's time begins with its first close. A voucher must outlive it by the channel's withdrawal
+    /// delay.
+    pub fn sealed_by_ms(&self, closed_by_ms: u64) -> u64 {
+        closed_by_ms.saturating_add(self.inner.options.window_ms)
     }
 
     /// Seals the open window now and writes `seals/<window>.json`. A window without a closed call stays open and keeps its

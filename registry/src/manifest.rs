@@ -12,7 +12,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::flatten::{self, Parent, Terms};
-use crate::{Error, Kind, ModelId, ParentView, PriceFloor, Result, Row, Slot, Snapshot, TrackId};
+use crate::{Error, Kind, ModelId, ModelView, ParentView, PriceFloor, Result, Row, Slot, Snapshot, TrackId};
 
 /// A larger model file is not read.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
@@ -109,6 +109,28 @@ impl ModelManifest {
             pot,
         };
         Ok(flatten::flatten(id, &parents, &terms)?)
+    }
+
+    /// The terms by which a registered model differs from this description, each with both values; none if it is the same.
+    pub fn differences(&self, registered: &ModelView) -> Vec<String> {
+        fn differs<T: PartialEq + std::fmt::Debug>(what: &str, here: &T, there: &T) -> Option<String> {
+            (here != there).then(|| format!("{what} is {there:?}, here {here:?}"))
+        }
+        let there = registered;
+        [
+            differs("kind", &self.kind, &there.kind),
+            differs("parents", &self.parents, &there.parents),
+            differs("inherit_ppm", &self.inherit_ppm, &there.inherit_ppm),
+            differs("slots", &self.slots, &there.slots),
+            differs("royalty_ppm", &self.royalty_ppm, &there.royalty_ppm),
+            differs("min_price", &self.min_price, &there.min_price),
+            differs("floor_ppm", &self.floor_ppm, &there.floor_ppm),
+            differs("uri", &self.uri, &there.uri),
+            differs("track", &self.track_id(), &there.track),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// The contract's input.

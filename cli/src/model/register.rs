@@ -1,13 +1,15 @@
 //! `dividend model register`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dividend_chain::{B256, Key};
-use dividend_registry::{ModelId, ModelManifest};
+use dividend_registry::{ModelId, ModelManifest, ModelView, Snapshot};
 use serde::Serialize;
 
 use crate::access::Access;
 use crate::args::Global;
+use crate::failure::Failure;
 use crate::output::{answer, say};
 use crate::{artifacts, runtime, settings};
 
@@ -18,6 +20,28 @@ pub(super) struct Args {
     /// Key of the account that registers it; the home's `keys/owner.key` by default.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+}
+
+/// The model that has this artifact.
+fn known(snapshot: &Snapshot, digest: B256) -> Option<Arc<ModelView>> {
+    snapshot.models().find(|model| model.artifact_digest == digest).cloned()
+}
+
+/// An artifact is registered once: what is asked for must be what is there.
+fn refuse_other_terms(manifest: &ModelManifest, known: &ModelView, key: &Key) -> anyhow::Result<()> {
+    let mut differences = manifest.differences(known);
+    if known.owner != key.address() {
+        differences.push(format!("owner is {}, here {}", known.owner, key.address()));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the artifact is registered already as {}, and terms never change: {}",
+        known.id,
+        differences.join("; ")
+    );
+    Err(Failure::new(message, "use that model, or register another artifact").into())
 }
 
 #[derive(Serialize)]
@@ -36,10 +60,14 @@ impl Args {
         let key = Key::load(&key_file)?;
         let digest = manifest.artifact_digest;
         if let Some(artifact) = &manifest.artifact_path {
+            artifacts::check(artifact)?;
             artifacts::keep(&artifacts::folder(&home, &settings.engine), artifact, digest)?;
         }
         let model = runtime::on_this_thread(async {
             let access = Access::open(&home, &settings.chain).await?;
+            if let Some(known) = known(&*access.snapshot().await?, digest) {
+                return refuse_other_terms(&manifest, &known, &key).map(|()| known.id);
+            }
             let sender = access.sender(&key_file).await?;
             say(format!("registering {} as {}", manifest.name, key.address()));
             let registry = access.deployment.contracts.lineage_registry;

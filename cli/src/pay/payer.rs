@@ -17,6 +17,9 @@ const EXPIRY_MARGIN_S: u64 = 3_600;
 /// Longest life of a voucher: a withdrawal delay of a month and a window, with room.
 const MAX_VALIDITY_S: u64 = 90 * 86_400;
 
+/// Life of an introduction; clocks may differ by as much.
+const INTRODUCTION_S: u64 = 120;
+
 /// Unix seconds; passed in, so that tests choose the time.
 pub(crate) type Clock = fn() -> u64;
 
@@ -70,11 +73,6 @@ impl Payer {
         Self { terms, key, caps, clock, book_path, book, in_flight: Arc::default() }
     }
 
-    /// The channel that pays.
-    pub(crate) fn channel(&self) -> B256 {
-        self.terms.channel
-    }
-
     /// Signs a voucher for a call, as the gateway's 402 asks for it.
     ///
     /// # Errors
@@ -94,6 +92,15 @@ impl Payer {
         let call_pico = ask.call_pico.unwrap_or(0);
         let hold = InFlight::hold(&self.in_flight, ask.lane, call_pico);
         Ok(Payment { header: self.sign(ask.lane, promise, expiry)?, max_cumulative_pico: promise, hold })
+    }
+
+    /// The value of `payment-signature` that only shows the gateway who asks: a voucher over nothing, for no lane, that is
+    /// soon void.
+    ///
+    /// # Errors
+    /// A key that does not sign.
+    pub(crate) fn introduce(&self) -> Result<String, Refusal> {
+        self.sign(B256::ZERO, 0, (self.clock)().saturating_add(INTRODUCTION_S))
     }
 
     /// Learns from the answer to a paid call.

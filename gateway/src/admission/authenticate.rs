@@ -15,6 +15,9 @@ use crate::gateway::Gateway;
 use crate::keys::{Entry, Priority};
 use crate::payment::{CHANNEL_HEADER, PaymentRequired, PaymentSignature, SCHEME, SIGNATURE_HEADER};
 
+/// Longest life of a voucher over nothing.
+const MAX_INTRODUCTION_S: u64 = 300;
+
 /// A caller who is who he says.
 pub(crate) struct Authenticated {
     pub(super) who: Who,
@@ -27,8 +30,14 @@ pub(super) enum Who {
     Key(Arc<Entry>),
     /// The voucher's signature is that of the channel's signer; whether it pays for the call is seen when reserving.
     Channel(Box<SignedVoucher>),
-    /// Named without a proof. Nothing is served on it: the call ends in a 402 that says what a voucher must promise.
-    Unproven(Arc<ChannelView>),
+    /// The signer is there, but has promised nothing yet: the call ends in a 402 that says what a voucher must promise.
+    Introduced(Arc<ChannelView>),
+    /// Named without a proof, or with a voucher that has paid before and that anybody may have read. It ends in the same
+    /// 402, but counts with all others of its kind, not against the channel.
+    Unproven {
+        channel: Arc<ChannelView>,
+        used: Option<u128>,
+    },
 }
 
 pub(super) struct SignedVoucher {
@@ -54,9 +63,7 @@ impl Authenticated {
             let id = header.parse().map_err(|_| {
                 ApiError::invalid(CHANNEL_HEADER, format!("is {header:?}; give 0x and 64 hex digits"))
             })?;
-            let channel = channel(gateway, id)?;
-            let account = gateway.channels.unproven();
-            return Ok(Self { who: Who::Unproven(channel), account, priority: Priority::Low });
+            return Ok(Self::unproven(gateway, channel(gateway, id)?, None));
         }
         let header = text(headers, AUTHORIZATION.as_str())?.ok_or(ApiError::MissingKey)?;
         let (scheme, key) = header.split_once(' ').ok_or(ApiError::MissingKey)?;
@@ -81,13 +88,26 @@ impl Authenticated {
                 format!("the voucher was signed by {signer}, not by the channel's signer {}", channel.signer);
             return Err(refused(reason));
         }
+        if voucher.maxCumulative > 0 && gateway.has_paid(&voucher) {
+            return Ok(Self::unproven(gateway, channel, Some(voucher.maxCumulative)));
+        }
         let limits = gateway.settings.load().limits;
         let account = gateway
             .channels
             .account(channel.id, limits, gateway.clock.monotonic_ms())
             .ok_or(ApiError::QueueFull { waiting: 0 })?;
-        let who = Who::Channel(Box::new(SignedVoucher { channel, voucher, signature }));
+        let who = if voucher.maxCumulative > 0 {
+            Who::Channel(Box::new(SignedVoucher { channel, voucher, signature }))
+        } else {
+            check_introduction(&voucher, gateway.clock.unix_ms() / 1_000).map_err(refused)?;
+            Who::Introduced(channel)
+        };
         Ok(Self { who, account, priority: Priority::Normal })
+    }
+
+    fn unproven(gateway: &Gateway, channel: Arc<ChannelView>, used: Option<u128>) -> Self {
+        let who = Who::Unproven { channel, used };
+        Self { who, account: gateway.channels.unproven(), priority: Priority::Low }
     }
 
     /// Counts the call against the caller's requests per minute and calls in flight.
@@ -104,20 +124,20 @@ impl Authenticated {
         match &self.who {
             Who::Key(entry) => entry.payer(),
             Who::Channel(signed) => Payer::Channel(signed.channel.id),
-            Who::Unproven(channel) => Payer::Channel(channel.id),
+            Who::Introduced(channel) | Who::Unproven { channel, .. } => Payer::Channel(channel.id),
         }
     }
 
     /// Whether this is the payer itself and not somebody who only names its channel.
     pub(crate) fn is_proven(&self) -> bool {
-        !matches!(self.who, Who::Unproven(_))
+        !matches!(self.who, Who::Unproven { .. })
     }
 
     /// The API key, if the caller has one.
     pub(crate) fn key(&self) -> Option<&Arc<Entry>> {
         match &self.who {
             Who::Key(entry) => Some(entry),
-            Who::Channel(_) | Who::Unproven(_) => None,
+            Who::Channel(_) | Who::Introduced(_) | Who::Unproven { .. } => None,
         }
     }
 
@@ -126,13 +146,26 @@ impl Authenticated {
         match &self.who {
             Who::Key(_) => None,
             Who::Channel(signed) => Some(&signed.channel),
-            Who::Unproven(channel) => Some(channel),
+            Who::Introduced(channel) | Who::Unproven { channel, .. } => Some(channel),
         }
     }
 
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account
     }
+}
+
+/// A voucher over nothing only shows that the signer is there. Nothing is ever redeemed with it, so it is never published,
+/// and its expiry keeps a copy from serving for long.
+fn check_introduction(voucher: &Voucher, now_s: u64) -> Result<(), String> {
+    let latest = now_s.saturating_add(MAX_INTRODUCTION_S);
+    if (now_s..=latest).contains(&voucher.expiry) {
+        return Ok(());
+    }
+    Err(format!(
+        "a voucher over nothing introduces the signer and must expire from {now_s} to {latest} (unix seconds), not at {}",
+        voucher.expiry
+    ))
 }
 
 /// A caller within his counted limits.

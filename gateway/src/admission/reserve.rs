@@ -119,8 +119,14 @@ fn pays(
             };
         }
         Who::Channel(signed) => (&signed.channel, Some(signed)),
-        Who::Unproven(channel) => (channel, None),
+        Who::Introduced(channel) | Who::Unproven { channel, .. } => (channel, None),
     };
+    let settings = gateway.settings.load();
+    let closed_by_ms = gateway
+        .clock
+        .unix_ms()
+        .saturating_add(settings.gateway.queue_wait_ms)
+        .saturating_add(settings.gateway.request_timeout_ms);
     let standing = Standing {
         channel,
         lane: model,
@@ -128,11 +134,10 @@ fn pays(
         channel_served_pico: meter.payer_total(caller.payer()).pico(),
         held,
         worst_pico: pico,
-        window_ends_ms: meter.window_ends_by_ms(gateway.clock.unix_ms()),
+        sealed_by_ms: meter.sealed_by_ms(closed_by_ms),
     };
     let lane = (channel.id, model.into());
-    let journaled =
-        meter.highest_voucher(channel.id, model.into()).map_or(0, |highest| highest.voucher.maxCumulative);
+    let journaled = gateway.journaled_pico(channel.id, model.into());
     let needed_pico = standing.needed_pico().max(gateway.spent.fresh(lane, journaled));
     let paid = signed.map(|signed| {
         let found = signed.voucher.maxCumulative;
@@ -143,7 +148,7 @@ fn pays(
     let (code, reason) = match paid {
         Some(Ok(())) => return Ok(()),
         Some(Err(shortfall)) => (shortfall.code(), shortfall.to_string()),
-        None => ("voucher_missing", "no voucher was sent; sign one as this answer's header says".to_owned()),
+        None => unsigned(&caller.who, needed_pico),
     };
     let mut required = required(gateway, code, reason, Some(channel.id));
     required.lane = Some(model);
@@ -152,6 +157,17 @@ fn pays(
     required.call_maximum = pico;
     required.min_expiry = standing.needed_expiry_s();
     Err(ApiError::PaymentRequired(Box::new(required)))
+}
+
+/// What is missing of a call without a voucher that could pay.
+fn unsigned(who: &Who, needed: u128) -> (&'static str, String) {
+    match who {
+        Who::Unproven { used: Some(found), .. } => {
+            let used = Shortfall::Used { found: *found, needed };
+            (used.code(), used.to_string())
+        }
+        _ => ("voucher_missing", "no voucher was sent; sign one as this answer's header says".to_owned()),
+    }
 }
 
 /// Checks the voucher that came with the call, and the lane's highest one if that came earlier: vouchers of concurrent

@@ -180,6 +180,19 @@ where
     Ok(first.unwrap_or_else(|| gathered.freeze()))
 }
 
+/// Reads a limited body to its end for nothing; false if it does not end within its limits.
+pub(crate) async fn discard<B>(mut body: B) -> bool
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin,
+{
+    while let Some(frame) = body.frame().await {
+        if frame.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::{Full, StreamBody};

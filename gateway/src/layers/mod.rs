@@ -8,7 +8,7 @@ mod tests;
 mod trace;
 
 pub(crate) use catch::CatchPanic;
-pub(crate) use limits::{BodyError, BodyLimits, LimitedBody, read_all};
+pub(crate) use limits::{BodyError, BodyLimits, LimitedBody, discard, read_all};
 pub(crate) use shed::{Counted, Shed};
 pub(crate) use trace::Trace;
 

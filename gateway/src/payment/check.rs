@@ -22,8 +22,8 @@ pub(crate) struct Standing<'a> {
     pub held: Held,
     /// The most that this call can cost.
     pub worst_pico: u128,
-    /// When the open window is sealed at the latest.
-    pub window_ends_ms: u64,
+    /// When the window in which the call is closed is sealed at the latest.
+    pub sealed_by_ms: u64,
 }
 
 /// Why a voucher does not pay for a call.
@@ -64,9 +64,9 @@ impl Standing<'_> {
     }
 
     /// The least `expiry`, unix seconds: the voucher must still be redeemable when a withdrawal asked for at the end
-    /// of the window matures.
+    /// of the call's window matures.
     pub(crate) fn needed_expiry_s(&self) -> u64 {
-        (self.window_ends_ms / 1_000).saturating_add(self.channel.withdraw_delay_s).saturating_add(1)
+        (self.sealed_by_ms / 1_000).saturating_add(self.channel.withdraw_delay_s).saturating_add(1)
     }
 
     /// Deposit that nothing has a claim on: neither what was redeemed or served, nor calls in flight, nor a
@@ -136,7 +136,7 @@ mod tests {
             channel_served_pico: 3_000_000,
             held: Held { total_pico: 2_000_000, lane_pico: 500_000 },
             worst_pico: 1_000_000,
-            window_ends_ms: 50_999,
+            sealed_by_ms: 50_999,
         }
     }
 

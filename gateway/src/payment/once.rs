@@ -36,6 +36,11 @@ impl Spent {
         self.on(lane, journaled, |paid| paid.take(max_cumulative))
     }
 
+    /// Whether [`Spent::take`] would refuse the voucher.
+    pub(crate) fn has(&self, lane: Lane, journaled: u128, max_cumulative: u128) -> bool {
+        self.on(lane, journaled, |paid| paid.has(max_cumulative))
+    }
+
     /// The least voucher of a lane that no call has been paid with, nor with a higher one.
     pub(crate) fn fresh(&self, lane: Lane, journaled: u128) -> u128 {
         self.on(lane, journaled, |paid| paid.highest().saturating_add(1))
@@ -51,10 +56,15 @@ impl Spent {
 }
 
 impl Paid {
+    fn has(&self, max_cumulative: u128) -> bool {
+        max_cumulative <= self.floor || self.above.contains(&max_cumulative)
+    }
+
     fn take(&mut self, max_cumulative: u128) -> bool {
-        if max_cumulative <= self.floor || !self.above.insert(max_cumulative) {
+        if self.has(max_cumulative) {
             return false;
         }
+        self.above.insert(max_cumulative);
         while self.above.len() > MAX_OVERTAKEN {
             self.floor = self.above.pop_first().unwrap_or(self.floor);
         }

@@ -101,6 +101,46 @@ async fn a_voucher_pays_for_one_call_and_one_that_was_published_for_none() {
 }
 
 #[tokio::test]
+async fn a_voucher_over_nothing_introduces_its_signer_for_minutes() {
+    let settings = |settings: &mut dividend_gateway::Settings| settings.limits.requests_per_minute = 4;
+    let stand =
+        Stand::start(Plan { settings, channels: vec![channel(&key(8), 1_000)], ..Plan::default() }).await;
+    let now_s = dividend_meter::Clock::now_ms(&dividend_meter::SystemClock) / 1_000;
+    let introduced = |expiry| {
+        signed(&key(8), 0, |payment| {
+            payment.lane = dividend_chain::B256::ZERO;
+            payment.expiry = expiry;
+        })
+    };
+    let terms = required(&pay(&stand, &introduced(now_s + 60)).await);
+    assert_eq!((terms.lane, terms.max_cumulative), (Some(MODEL), WORST));
+    let credits = [("payment-signature", introduced(now_s + 60))];
+    let credits: Vec<_> = credits.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let credits = send(stand.api, "GET", "/v1/credits", &credits, "").await;
+    assert_eq!(credits.json()["payer"], "channel", "{}", credits.body);
+    for expiry in [now_s - 10, now_s + 1_000] {
+        let refused = pay(&stand, &introduced(expiry)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (402, "voucher_signature"), "{}", refused.body);
+    }
+
+    // Strangers who name the channel, or repeat a voucher that has paid, use up their common limit and nothing of its own.
+    let voucher = signed(&key(8), WORST, |_| {});
+    assert_eq!(pay(&stand, &voucher).await.status, 200);
+    let id = channel(&key(8), 0).id.to_string();
+    let mut limited = 0;
+    for _ in 0..6 {
+        let named = [("dividend-channel", id.as_str())];
+        let named = send(stand.api, "POST", "/v1/chat/completions", &named, &chat_body(CALL)).await;
+        let repeated = pay(&stand, &voucher).await;
+        limited += u32::from(named.status == 429) + u32::from(repeated.status == 429);
+    }
+    assert!(limited > 0);
+    let terms = required(&pay(&stand, &introduced(now_s + 60)).await);
+    assert_eq!(pay(&stand, &signed(&key(8), terms.max_cumulative, |_| {})).await.status, 200);
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn vouchers_that_do_not_pay_are_told_apart() {
     let stand = stand(1).await;
     let signer = key(8);

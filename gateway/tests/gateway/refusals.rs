@@ -73,6 +73,21 @@ async fn keys_and_paths() {
 }
 
 #[tokio::test]
+async fn a_connection_outlives_a_refusal_before_the_body() {
+    let stand = Stand::start(Plan::default()).await;
+    let path = "/v1/chat/completions";
+    let mut wire = crate::support::Wire::connect(stand.api).await;
+    let large = chat_body("").replace("12345678", &"x".repeat(200_000));
+    wire.write(&request("POST", path, &[("authorization", "Bearer sk-dvd-wrong")], &large)).await;
+    wire.until("401 Unauthorized").await;
+    let bearer = stand.bearer();
+    wire.write(&request("POST", path, &[("authorization", &bearer)], &chat_body(""))).await;
+    wire.until("200 OK").await;
+    drop(wire);
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn an_encoded_body_is_refused_by_name() {
     let stand = Stand::start(Plan::default()).await;
     let bearer = stand.bearer();

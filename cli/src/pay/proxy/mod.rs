@@ -1,8 +1,8 @@
 //! The local signing proxy: an OpenAI client points its base URL here and pays by channel without knowing it.
 //!
-//! A request goes out without a key, naming the channel. If the answer is a 402 that says what a voucher must promise,
-//! the proxy signs one and sends the request again; bodies of answers pass through as they come. A client that hangs up
-//! takes the call to the gateway down with it.
+//! A request goes out with a voucher over nothing, which shows whose it is. If the answer is a 402 that says what a
+//! voucher must promise, the proxy signs one and sends the request again; bodies of answers pass through as they come. A
+//! client that hangs up takes the call to the gateway down with it.
 
 mod forward;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use dividend_gateway::payment::{
-    CHANNEL_HEADER, PaymentRequired, PaymentResponse, REQUIRED_HEADER, RESPONSE_HEADER, SIGNATURE_HEADER,
+    PaymentRequired, PaymentResponse, REQUIRED_HEADER, RESPONSE_HEADER, SIGNATURE_HEADER,
 };
 use futures_util::StreamExt;
 use tokio::net::TcpListener;
@@ -86,13 +86,12 @@ impl Proxy {
         outgoing: &Outgoing,
         payment: Option<&Payment>,
     ) -> Result<reqwest::Response, Refusal> {
-        let mut pay = HeaderMap::new();
-        match payment {
-            None => {
-                pay.insert(HeaderName::from_static(CHANNEL_HEADER), value(&self.payer.channel().to_string())?)
-            }
-            Some(payment) => pay.insert(HeaderName::from_static(SIGNATURE_HEADER), value(&payment.header)?),
+        let header = match payment {
+            None => self.payer.introduce()?,
+            Some(payment) => payment.header.clone(),
         };
+        let mut pay = HeaderMap::new();
+        pay.insert(HeaderName::from_static(SIGNATURE_HEADER), value(&header)?);
         self.upstream.send(outgoing, pay).await
     }
 

@@ -3,6 +3,7 @@
 SHELL := bash
 HOME_DIR ?= .dividend
 DIVIDEND := target/debug/dividend
+MODEL ?= .cache/models/smollm2-135m-instruct-q4_1.gguf
 FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
 # Examples use the tests' dependencies: with them, this and `make test` build candle, alloy and the rest the same way, once.
 BUILD := cargo build --locked --workspace --bins --examples
@@ -48,9 +49,15 @@ test-rust: ## all Rust tests
 bench: ## figures of engine, gateway and meter, as JSON lines; run it on a quiet machine
 	tools/setup.sh demo
 	$(BUILD)
-	CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 target/debug/examples/throughput .cache/models/smollm2-135m-instruct-q4_1.gguf
+	$(DIVIDEND) bench engine --model $(MODEL) --json
 	target/debug/examples/overhead
 	target/debug/examples/bench
+
+.PHONY: bench-engine
+bench-engine: ## tokens per second of our kernels and of stock candle, as a table
+	tools/setup.sh demo
+	$(BUILD)
+	$(DIVIDEND) bench engine --model $(MODEL)
 
 .PHONY: lint
 lint: ## formatting, clippy and documentation, warnings refused

@@ -27,7 +27,7 @@ REOPEN = "target/debug/dividend --home target/demo/home up --ports 0 --detach"
 # Dear enough that a minute of calls by a small model shows in whole base units: 15 $ and 60 $ per million tokens.
 SETTINGS = """\
 [chain]
-withdrawal_delay_s = 1_300
+withdrawal_delay_s = 1_400
 withdrawal_window_s = 3_600
 max_snapshot_age_ms = 30_000
 

@@ -60,6 +60,8 @@ enum Command {
     Audit(crate::audit::Args),
     /// Export the journal.
     Journal(crate::journal::Args),
+    /// Measure what this machine gives.
+    Bench(crate::bench::Args),
     /// Deploy the contracts on a chain of one's own.
     Deploy(crate::deploy::Args),
     /// Give an account of a local chain gas and test dollars.
@@ -97,6 +99,7 @@ impl Cli {
             Command::Window(args) => args.run(&self.global),
             Command::Audit(args) => args.run(&self.global),
             Command::Journal(args) => args.run(&self.global),
+            Command::Bench(args) => args.run(&self.global),
             Command::Deploy(args) => args.run(&self.global),
             Command::Faucet(args) => args.run(&self.global),
             Command::Pay(args) => args.run(&self.global),

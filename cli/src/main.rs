@@ -6,6 +6,7 @@ mod admin;
 mod args;
 mod artifacts;
 mod audit;
+mod bench;
 mod bootstrap;
 mod child;
 mod claim;

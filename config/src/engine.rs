@@ -11,12 +11,16 @@ use crate::read::Section;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Engine {
+    /// What computes.
+    pub backend: EngineBackend,
     /// Threads that compute; 0 takes one per core.
     pub threads: u32,
     /// Sequences decoded at once, per model.
     pub max_sequences: u32,
     /// Calls that may wait for a sequence, per model.
     pub queue_calls: u32,
+    /// Size of the KV cache in tokens of all sequences together, per model: the limit of the memory that calls take.
+    pub kv_tokens: u64,
     /// Longest prompt and answer together; a model's own context may be shorter.
     pub max_context_tokens: u32,
     /// Prompt tokens prefilled before other sequences get their turn.
@@ -25,12 +29,24 @@ pub struct Engine {
     pub artifacts_dir: Option<PathBuf>,
 }
 
+/// What computes logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineBackend {
+    /// Own kernels, for the families and formats that they know; candle for the others.
+    Packed,
+    /// candle always.
+    Candle,
+}
+
 impl Default for Engine {
     fn default() -> Self {
         Self {
+            backend: EngineBackend::Packed,
             threads: 0,
-            max_sequences: 8,
+            max_sequences: 16,
             queue_calls: 256,
+            kv_tokens: 32_768,
             max_context_tokens: 2_048,
             prefill_chunk_tokens: 64,
             artifacts_dir: None,
@@ -42,9 +58,10 @@ impl Section for Engine {
     const NAME: &'static str = "engine";
 
     fn check(&self, check: &mut Check<'_>) {
-        check.between("threads", self.threads.into(), 0, 1_024);
+        check.between("threads", self.threads.into(), 0, 256);
         check.between("max_sequences", self.max_sequences.into(), 1, 256);
         check.between("queue_calls", self.queue_calls.into(), 0, 65_536);
+        check.between("kv_tokens", self.kv_tokens, 16, 1 << 32);
         check.between("max_context_tokens", self.max_context_tokens.into(), 16, 1 << 20);
         check.between("prefill_chunk_tokens", self.prefill_chunk_tokens.into(), 1, 4_096);
     }

@@ -26,7 +26,7 @@ mod settlement;
 
 pub use chain::{Chain, Finality};
 pub use dashboard::Dashboard;
-pub use engine::Engine;
+pub use engine::{Engine, EngineBackend};
 pub use gateway::Gateway;
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
@@ -40,6 +40,9 @@ use std::path::Path;
 
 /// The shipped example: every key with its default and a comment.
 pub const EXAMPLE: &str = include_str!("../settings.example.toml");
+
+/// Time for a batch to be sent and mined. It includes the half minute of life that settlement wants a voucher to have left.
+const MINING_MS: u64 = 60_000;
 
 /// All sections of a settings file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,10 +105,10 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError::Invalid(problems)) }
     }
 
-    /// Longest that value served to a channel waits until it is on its way to be redeemed: the rest of its window, and the
-    /// batch's age.
+    /// Longest that value served to a channel waits until it is redeemed: the rest of its window, the batch's age, and what
+    /// sending and mining take.
     pub fn redeem_latency_ms(&self) -> u64 {
-        self.meter.window_ms.saturating_add(self.settlement.batch_age_ms)
+        self.meter.window_ms.saturating_add(self.settlement.batch_age_ms).saturating_add(MINING_MS)
     }
 
     /// Whether payers who can withdraw their deposits after `delay_s` can be served: what they used must be redeemed before,

@@ -115,8 +115,8 @@ fn dependent_limits_are_checked_together() {
         ["chain.withdrawal_delay_s"],
         "twice two hours"
     );
-    assert!(Settings::parse("[chain]\nwithdrawal_delay_s = 14_400").is_ok());
-    assert_eq!(paths("[chain]\nmax_snapshot_age_ms = 79_200_001"), ["chain.max_snapshot_age_ms"]);
+    assert!(Settings::parse("[chain]\nwithdrawal_delay_s = 14_520").is_ok());
+    assert_eq!(paths("[chain]\nmax_snapshot_age_ms = 79_140_001"), ["chain.max_snapshot_age_ms"]);
     assert_eq!(paths("[meter]\nwindow_ms = 600_000_000"), ["chain.withdrawal_delay_s"]);
 }
 

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::Backend;
-use crate::backend::candle::CandleLlama;
+use crate::backend;
 use crate::gguf::Gguf;
 use crate::request::{ChatMessage, GenerateRequest};
 use crate::scheduler::{Scheduler, SchedulerLimits};
@@ -40,7 +39,7 @@ pub struct ModelInfo {
     pub context_length: usize,
     /// Number of token ids.
     pub vocab_size: usize,
-    /// Which implementation computes: "candle".
+    /// Which implementation computes: "packed" or "candle".
     pub backend: &'static str,
     /// Whether [`Engine::encode_chat`] can work.
     pub has_chat_template: bool,
@@ -61,10 +60,10 @@ impl Engine {
     pub fn load(path: &Path, options: EngineOptions) -> Result<Self, EngineError> {
         options.check()?;
         let gguf = Gguf::read(path)?;
-        CandleLlama::check_architecture(&gguf)?;
+        backend::check_family(&gguf)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
         let template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
-        let backend = CandleLlama::load(path, &gguf, tokenizer.vocab_size())?;
+        let backend = backend::load(path, &gguf, tokenizer.vocab_size(), &options)?;
         let cap = options.context_cap.unwrap_or(usize::MAX);
         let context_length = backend.context_length().min(cap);
         let info = ModelInfo {
@@ -79,7 +78,7 @@ impl Engine {
             kv_bytes_per_token: backend.kv_bytes_per_token(),
         };
         let limits = SchedulerLimits::new(&options, context_length);
-        let scheduler = Scheduler::start(Box::new(backend), Arc::<Tokenizer>::clone(&tokenizer), limits)?;
+        let scheduler = Scheduler::start(backend, Arc::<Tokenizer>::clone(&tokenizer), limits)?;
         tracing::info!(model = %info.name, bytes = info.file_bytes, context = context_length, "model loaded");
         Ok(Self { model: Arc::new(Model { info, tokenizer, template, scheduler }) })
     }

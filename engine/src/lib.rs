@@ -2,8 +2,9 @@
 //!
 //! [`Engine::load`] checks the file, builds tokenizer and chat template from its metadata and starts one
 //! scheduling thread. [`Engine::submit`] never blocks: it hands back a [`Generation`], a stream of
-//! [`Event`]s that an async task reads at its own pace. Many requests are computed side by side, one step
-//! each in turn, so that a long prompt never holds up a short one.
+//! [`Event`]s that an async task reads at its own pace. Many requests are computed side by side in one pass
+//! of the model over all of them, so that a long prompt never holds up a short one. [`packed`] is what
+//! computes them.
 //!
 //! This crate knows nothing of HTTP, money or chains.
 
@@ -15,6 +16,7 @@ pub mod fork;
 mod generation;
 pub mod gguf;
 mod options;
+pub mod packed;
 mod request;
 mod sampler;
 mod scheduler;
@@ -26,5 +28,6 @@ pub use digest::digest_file;
 pub use engine::{Engine, EngineStats, Health, ModelInfo};
 pub use error::{EngineError, GenerationError, SubmitError};
 pub use generation::Generation;
-pub use options::EngineOptions;
+pub use gguf::{Gguf, Value};
+pub use options::{BackendKind, EngineOptions};
 pub use request::{ChatMessage, Event, FinishReason, GenerateRequest, Priority, Sampling, Usage};

@@ -9,7 +9,7 @@ const LOCAL: &str = "\
 # Ports, RPC and Redis are given by `dividend up` and go before this file. Limits and prices are read again on change.
 
 [chain]
-withdrawal_delay_s = 1_300
+withdrawal_delay_s = 1_400
 withdrawal_window_s = 3_600
 max_snapshot_age_ms = 30_000
 

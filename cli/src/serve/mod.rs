@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dividend_chain::{Deployment, Follower, FollowerHandle, Key, Rpc, Status};
-use dividend_config::{Problem, Settings};
+use dividend_config::{EngineBackend, Problem, Settings};
 use dividend_gateway::{Backends, Clock, Gateway, Keys, Listeners, Parts};
 use dividend_registry::Snapshot;
 use tokio::sync::watch;
@@ -37,7 +37,9 @@ impl Args {
     pub(crate) fn run(self, global: &Global) -> anyhow::Result<()> {
         let home = global.home()?.create()?;
         let settings = self.overrides.clone().apply(settings::load(global, &home)?);
-        threads::provide(settings.engine.threads)?;
+        if settings.engine.backend == EngineBackend::Candle {
+            threads::provide(settings.engine.threads)?;
+        }
         runtime::log(&settings.log)?;
         runtime::on_all_cores(self.serve(global, home, settings))
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use dividend_chain::B256;
-use dividend_engine::{Engine, EngineOptions, digest_file};
+use dividend_engine::{BackendKind, Engine, EngineOptions, digest_file};
 use dividend_gateway::{Backends, EngineBackend};
 use dividend_registry::{ModelId, Snapshot};
 use tokio::sync::watch;
@@ -34,7 +34,14 @@ pub(super) struct Models {
 impl Models {
     /// Models from the files in `folder`.
     pub(super) fn new(folder: PathBuf, settings: &dividend_config::Engine) -> Self {
+        let backend = match settings.backend {
+            dividend_config::EngineBackend::Packed => BackendKind::Packed,
+            dividend_config::EngineBackend::Candle => BackendKind::Candle,
+        };
         let options = EngineOptions {
+            backend,
+            threads: settings.threads as usize,
+            kv_tokens: usize::try_from(settings.kv_tokens).unwrap_or(usize::MAX),
             max_sequences: settings.max_sequences as usize,
             queue: settings.queue_calls as usize,
             prefill_chunk: settings.prefill_chunk_tokens as usize,

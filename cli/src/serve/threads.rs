@@ -1,4 +1,4 @@
-//! The number of compute threads. Inference reads it from the environment once, so a process that was started without it
+//! The number of candle's compute threads. It reads it from the environment once, so a process that was started without it
 //! becomes itself anew with it.
 
 use std::os::unix::process::CommandExt;

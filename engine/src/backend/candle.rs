@@ -14,7 +14,6 @@ use candle_core::quantized::gguf_file::{
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
-use super::repack::{has_slow_formats, to_fast_formats};
 use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::gguf::{self, Gguf, TensorInfo};
 use crate::{EngineError, GenerationError};
@@ -59,13 +58,7 @@ impl CandleLlama {
         shape.check_tensors(gguf)?;
         let mut file = gguf::open(path)?;
         let content = content(gguf, shape)?;
-        let weights = if has_slow_formats(&content) {
-            let (content, mut data) = to_fast_formats(&content, &mut file).map_err(backend)?;
-            ModelWeights::from_gguf(content, &mut data, &Device::Cpu)
-        } else {
-            ModelWeights::from_gguf(content, &mut file, &Device::Cpu)
-        }
-        .map_err(backend)?;
+        let weights = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).map_err(backend)?;
         Sequence::new(&weights).forward(&[0]).map_err(backend)?;
         Ok(Self { weights, shape, sequences: HashMap::new(), opened: 0 })
     }
@@ -87,7 +80,7 @@ impl Backend for CandleLlama {
     }
 
     fn open(&mut self, _tokens: &[u32]) -> (SequenceId, usize) {
-        let id = SequenceId(self.opened);
+        let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         self.sequences.insert(id, Sequence::new(&self.weights));
         (id, 0)

@@ -1,9 +1,42 @@
 //! What computes logits.
 
 pub(crate) mod candle;
-mod repack;
+mod packed;
 
-use crate::GenerationError;
+use std::path::Path;
+
+use crate::gguf::Gguf;
+use crate::options::BackendKind;
+pub(crate) use crate::packed::{Chunk, SequenceId};
+use crate::{EngineError, EngineOptions, GenerationError};
+use candle::CandleLlama;
+use packed::Packed;
+
+/// Refuses a model of a family that no backend knows, before anything else that such a file lacks is complained of.
+pub(crate) fn check_family(gguf: &Gguf) -> Result<(), EngineError> {
+    CandleLlama::check_architecture(gguf).or_else(|_| crate::packed::check_architecture(gguf))
+}
+
+/// Loads the model at `path`, whose header is `gguf`, for a tokenizer of `vocabulary` tokens. What the packed kernels do
+/// not know goes to candle, if that does.
+pub(crate) fn load(
+    path: &Path,
+    gguf: &Gguf,
+    vocabulary: usize,
+    options: &EngineOptions,
+) -> Result<Box<dyn Backend>, EngineError> {
+    if options.backend == BackendKind::Packed {
+        match Packed::load(path, gguf, vocabulary, options.packed()) {
+            Err(EngineError::Unsupported { what, found, .. })
+                if CandleLlama::check_architecture(gguf).is_ok() =>
+            {
+                tracing::info!(%what, %found, "no packed kernels for this model: candle computes it");
+            }
+            loaded => return Ok(Box::new(loaded?)),
+        }
+    }
+    Ok(Box::new(CandleLlama::load(path, gguf, vocabulary)?))
+}
 
 /// A loaded model and the KV caches of its sequences. One scheduling thread owns it.
 pub(crate) trait Backend: Send {
@@ -29,20 +62,6 @@ pub(crate) trait Backend: Send {
     /// # Errors
     /// [`CacheFull`]: nothing was computed.
     fn step(&mut self, chunks: &[Chunk<'_>]) -> Result<Vec<Outcome>, CacheFull>;
-}
-
-/// A sequence of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SequenceId(pub(crate) u64);
-
-/// Tokens to append to a sequence.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Chunk<'a> {
-    pub(crate) sequence: SequenceId,
-    /// At least one.
-    pub(crate) tokens: &'a [u32],
-    /// Whether the logits after the last token are wanted.
-    pub(crate) logits: bool,
 }
 
 /// What became of a chunk.

@@ -74,7 +74,7 @@ impl Backend for Scripted {
     }
 
     fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
-        let id = SequenceId(self.opened);
+        let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         // What begins with CACHED is known from earlier, as far as it is CACHED.
         let cached = tokens[..tokens.len() - 1].iter().take_while(|token| **token == CACHED).count();

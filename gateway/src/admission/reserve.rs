@@ -142,7 +142,11 @@ fn pays(
     let paid = signed.map(|signed| {
         let found = signed.voucher.maxCumulative;
         covers(gateway, &signed.voucher, &standing)?;
-        let is_first = gateway.spent.take(lane, journaled, found);
+        let shortest = gateway.spent.shortest_above(lane, journaled, found);
+        if let Some(expiry) = shortest.filter(|expiry| *expiry < standing.needed_expiry_s()) {
+            return Err(Shortfall::Expiry { expiry, needed: standing.needed_expiry_s() });
+        }
+        let is_first = gateway.spent.take(lane, journaled, found, signed.voucher.expiry);
         if is_first { Ok(()) } else { Err(Shortfall::Used { found, needed: needed_pico }) }
     });
     let (code, reason) = match paid {
@@ -170,16 +174,18 @@ fn unsigned(who: &Who, needed: u128) -> (&'static str, String) {
     }
 }
 
-/// Checks the voucher that came with the call, and the lane's highest one if that came earlier: vouchers of concurrent
-/// calls overtake each other.
+/// Checks the voucher that will be redeemed for the call: the one that came with it, or the lane's highest if that came
+/// earlier, for vouchers of concurrent calls overtake each other.
 fn covers(gateway: &Gateway, voucher: &Voucher, standing: &Standing<'_>) -> Result<(), Shortfall> {
-    let presented = check(voucher, standing);
-    if !matches!(presented, Err(Shortfall::TooLow { .. })) {
-        return presented;
+    let lane = ModelId::from(voucher.lane);
+    if lane != standing.lane {
+        return Err(Shortfall::Lane { found: lane, expected: standing.lane });
     }
     match gateway.meter.highest_voucher(voucher.channel, voucher.lane) {
-        Some(highest) if check(&highest.voucher, standing).is_ok() => Ok(()),
-        _ => presented,
+        Some(highest) if highest.voucher.maxCumulative > voucher.maxCumulative => {
+            check(&highest.voucher, standing)
+        }
+        _ => check(voucher, standing),
     }
 }
 

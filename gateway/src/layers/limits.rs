@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::Request;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::Sleep;
@@ -55,7 +56,9 @@ where
     fn call(&mut self, request: Request<B>) -> S::Future {
         let settings = self.gateway.settings.load();
         let (bytes, ms) = (settings.gateway.max_body_bytes, settings.gateway.read_timeout_ms);
-        self.inner.call(request.map(|body| LimitedBody::new(body, bytes, ms)))
+        // A client that waits to be told to send its body is told so by the first read.
+        let linger = if request.headers().contains_key(EXPECT) { 0 } else { LINGER_BYTES };
+        self.inner.call(request.map(|body| LimitedBody { linger, ..LimitedBody::new(body, bytes, ms) }))
     }
 }
 
@@ -67,6 +70,8 @@ const LINGER_BYTES: u64 = 16 << 20;
 pub(crate) struct LimitedBody<B> {
     inner: B,
     left: u64,
+    /// How much is thrown away of a body that is too large.
+    linger: u64,
     /// How much of a body that is too large may still be thrown away; `None` while it is within its limit.
     discard: Option<u64>,
     limit: u64,
@@ -97,7 +102,7 @@ impl From<BodyError> for ApiError {
 
 impl<B> LimitedBody<B> {
     pub(crate) fn new(inner: B, limit: u64, limit_ms: u64) -> Self {
-        Self { inner, left: limit, discard: None, limit, limit_ms, timer: None }
+        Self { inner, left: limit, linger: LINGER_BYTES, discard: None, limit, limit_ms, timer: None }
     }
 }
 
@@ -116,7 +121,10 @@ where
         let body = self.get_mut();
         let too_large = Poll::Ready(Some(Err(BodyError::TooLarge { limit: body.limit })));
         if body.discard.is_none() && body.inner.size_hint().lower() > body.left {
-            body.discard = Some(LINGER_BYTES);
+            body.discard = Some(body.linger);
+        }
+        if body.discard == Some(0) {
+            return too_large;
         }
         loop {
             let Poll::Ready(frame) = Pin::new(&mut body.inner).poll_frame(cx) else {
@@ -137,7 +145,7 @@ where
                         body.left = left;
                         return Poll::Ready(Some(Ok(frame)));
                     }
-                    None => body.discard = Some(LINGER_BYTES),
+                    None => body.discard = Some(body.linger),
                 },
                 (Some(Ok(frame)), Some(left)) if *left > 0 => *left = left.saturating_sub(bytes(&frame)),
                 (_, Some(_)) => return too_large,
@@ -180,17 +188,23 @@ where
     Ok(first.unwrap_or_else(|| gathered.freeze()))
 }
 
-/// Reads a limited body to its end for nothing; false if it does not end within its limits.
+/// Longest that a body is read for nothing: a client that is still sending is soon done, one that only waits is not.
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Reads a limited body to its end for nothing; false if it does not end within its limits, or soon.
 pub(crate) async fn discard<B>(mut body: B) -> bool
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin,
 {
-    while let Some(frame) = body.frame().await {
-        if frame.is_err() {
-            return false;
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
         }
-    }
-    true
+        true
+    };
+    tokio::time::timeout(DISCARD_WITHIN, read).await.unwrap_or(false)
 }
 
 #[cfg(test)]

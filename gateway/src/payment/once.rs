@@ -2,8 +2,12 @@
 //!
 //! Vouchers become public: they are redeemed on a chain, and seals are served to whoever asks. A signature that paid
 //! once must therefore not pay again for somebody who read it there.
+//!
+//! Of a lane's vouchers the highest is redeemed, alone. Where calls run side by side a lower one may come after it; then the
+//! higher one has to outlast that call too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 
 use dividend_chain::B256;
@@ -25,15 +29,24 @@ type Lane = (B256, B256);
 struct Paid {
     /// Nothing up to here pays any more.
     floor: u128,
-    /// Above it, these have paid.
-    above: BTreeSet<u128>,
+    /// Above it, these have paid; with the expiry of each, unix seconds.
+    above: BTreeMap<u128, u64>,
 }
 
 impl Spent {
     /// Takes a voucher for a call; false if it, or one that may have been it, has paid before. `journaled` is the lane's
     /// highest voucher in the journal: all that were published are among those up to it.
-    pub(crate) fn take(&self, lane: Lane, journaled: u128, max_cumulative: u128) -> bool {
-        self.on(lane, journaled, |paid| paid.take(max_cumulative))
+    pub(crate) fn take(&self, lane: Lane, journaled: u128, max_cumulative: u128, expiry: u64) -> bool {
+        self.on(lane, journaled, |paid| paid.take(max_cumulative, expiry))
+    }
+
+    /// The least expiry among the vouchers above this one that have paid since the process began; `None` if it is the
+    /// highest.
+    pub(crate) fn shortest_above(&self, lane: Lane, journaled: u128, max_cumulative: u128) -> Option<u64> {
+        self.on(lane, journaled, |paid| {
+            let above = (Bound::Excluded(max_cumulative), Bound::Unbounded);
+            paid.above.range(above).map(|(_, expiry)| *expiry).min()
+        })
     }
 
     /// Whether [`Spent::take`] would refuse the voucher.
@@ -51,28 +64,30 @@ impl Spent {
         if lanes.len() >= MAX_LANES && !lanes.contains_key(&lane) {
             lanes.clear();
         }
-        work(lanes.entry(lane).or_insert(Paid { floor: journaled, above: BTreeSet::new() }))
+        work(lanes.entry(lane).or_insert(Paid { floor: journaled, above: BTreeMap::new() }))
     }
 }
 
 impl Paid {
     fn has(&self, max_cumulative: u128) -> bool {
-        max_cumulative <= self.floor || self.above.contains(&max_cumulative)
+        max_cumulative <= self.floor || self.above.contains_key(&max_cumulative)
     }
 
-    fn take(&mut self, max_cumulative: u128) -> bool {
+    fn take(&mut self, max_cumulative: u128, expiry: u64) -> bool {
         if self.has(max_cumulative) {
             return false;
         }
-        self.above.insert(max_cumulative);
-        while self.above.len() > MAX_OVERTAKEN {
-            self.floor = self.above.pop_first().unwrap_or(self.floor);
+        self.above.insert(max_cumulative, expiry);
+        while self.above.len() > MAX_OVERTAKEN
+            && let Some((lowest, _)) = self.above.pop_first()
+        {
+            self.floor = lowest;
         }
         true
     }
 
     fn highest(&self) -> u128 {
-        self.above.last().copied().unwrap_or(self.floor)
+        self.above.last_key_value().map_or(self.floor, |(highest, _)| *highest)
     }
 }
 
@@ -88,20 +103,22 @@ mod tests {
     fn a_voucher_pays_once_and_one_that_was_overtaken_still_pays() {
         let spent = Spent::default();
         assert_eq!(spent.fresh(LANE, 10), 11);
-        assert!(!spent.take(LANE, 10, 10), "what was journaled may be public");
-        assert!(spent.take(LANE, 10, 30));
-        assert!(spent.take(LANE, 30, 20), "overtaken by the call that brought 30");
-        assert!(!spent.take(LANE, 30, 20) && !spent.take(LANE, 30, 30));
+        assert!(!spent.take(LANE, 10, 10, 1), "what was journaled may be public");
+        assert!(spent.take(LANE, 10, 30, 5));
+        assert!(spent.take(LANE, 30, 20, 9), "overtaken by the call that brought 30");
+        assert!(!spent.take(LANE, 30, 20, 1) && !spent.take(LANE, 30, 30, 1));
         assert_eq!(spent.fresh(LANE, 30), 31);
+        let shortest = |max| spent.shortest_above(LANE, 30, max);
+        assert_eq!([shortest(15), shortest(20), shortest(30)], [Some(5), Some(5), None]);
         let other = (LANE.0, LANE.0);
-        assert!(spent.take(other, 0, 30), "lanes are apart");
+        assert!(spent.take(other, 0, 30, 1), "lanes are apart");
     }
 
     #[test]
     fn the_largest_voucher_is_the_last() {
         let spent = Spent::default();
-        assert!(spent.take(LANE, 0, u128::MAX));
-        assert!(!spent.take(LANE, 0, spent.fresh(LANE, 0)));
+        assert!(spent.take(LANE, 0, u128::MAX, 1));
+        assert!(!spent.take(LANE, 0, spent.fresh(LANE, 0), 1));
     }
 
     proptest! {
@@ -109,12 +126,12 @@ mod tests {
         /// may be public, ever pays again.
         #[test]
         fn nothing_public_pays_again(offers in proptest::collection::vec((0u128..600, any::<bool>()), 0..800)) {
-            let (mut spent, mut journaled, mut public) = (Spent::default(), 0, BTreeSet::new());
+            let (mut spent, mut journaled, mut public) = (Spent::default(), 0, std::collections::BTreeSet::new());
             for (offer, forget) in offers {
                 if forget && offer % 7 == 0 {
                     spent = Spent::default();
                 }
-                let taken = spent.take(LANE, journaled, offer);
+                let taken = spent.take(LANE, journaled, offer, 1);
                 prop_assert!(!(taken && public.contains(&offer)), "{offer} paid twice");
                 if taken && offer > journaled {
                     journaled = offer;

@@ -2,6 +2,7 @@
 
 use crate::support::{DEPLOYMENT, MODEL, OLD_MODEL, Plan, Reply, Stand, channel, chat_body, key, send};
 use dividend_chain::Key;
+use dividend_gateway::Clock;
 use dividend_gateway::payment::{PaymentRequired, PaymentResponse, PaymentSignature};
 use dividend_meter::Payer;
 use dividend_registry::Withdrawal;
@@ -97,6 +98,26 @@ async fn a_voucher_pays_for_one_call_and_one_that_was_published_for_none() {
     assert_eq!(pay(&stand, &signed(&key(8), 2 * WORST, |_| {})).await.code(), "voucher_used");
     assert_eq!(pay(&stand, &signed(&key(8), terms.max_cumulative, |_| {})).await.status, 200);
     assert_eq!(stand.meter.payer_total(Payer::Channel(channel(&key(8), 0).id)).pico(), 3 * WORST);
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn a_high_voucher_that_soon_expires_carries_no_later_call() {
+    // The highest is the one that is redeemed: were lower ones good beside it, they would be served for nothing.
+    let clock = Clock::manual(1_800_000_000_000);
+    let channels = vec![channel(&key(8), 1_000)];
+    let stand = Stand::start(Plan { clock: clock.clone(), channels, ..Plan::default() }).await;
+    let terms = required(&pay(&stand, &signed(&key(8), 1, |_| {})).await);
+    let brief = signed(&key(8), 1_000 * WORST, |payment| payment.expiry = terms.min_expiry);
+    assert_eq!(pay(&stand, &brief).await.status, 200);
+    let meanwhile = pay(&stand, &signed(&key(8), 5 * WORST, |_| {})).await;
+    assert_eq!(meanwhile.status, 200, "it lasts for a call that begins at the same time");
+    clock.advance(1_000);
+    let answer = pay(&stand, &signed(&key(8), 7 * WORST, |_| {})).await;
+    assert_eq!((answer.status, answer.code().as_str()), (402, "voucher_expired"));
+    let asked = required(&answer);
+    assert_eq!(asked.max_cumulative, 1_000 * WORST + 1, "only a higher one can be redeemed for it");
+    assert_eq!(pay(&stand, &signed(&key(8), asked.max_cumulative, |_| {})).await.status, 200);
     stand.finish().await;
 }
 

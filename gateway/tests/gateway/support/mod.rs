@@ -29,6 +29,7 @@ pub struct Plan {
     pub channels: Vec<ChannelView>,
     pub escrow: EscrowView,
     pub seen: Instant,
+    pub clock: Clock,
     pub settings: fn(&mut Settings),
 }
 
@@ -40,6 +41,7 @@ impl Default for Plan {
             channels: Vec::new(),
             escrow: EscrowView::default(),
             seen: Instant::now(),
+            clock: Clock::system(),
             settings: |_| {},
         }
     }
@@ -92,7 +94,7 @@ impl Stand {
         let (api, admin) = (listeners.api(), listeners.admin());
         let gateway = Gateway::new(Parts {
             settings,
-            clock: Clock::system(),
+            clock: plan.clock,
             meter: meter.clone(),
             snapshots: seen,
             backends,

@@ -1,0 +1,83 @@
+//! Own kernels behind the scheduler's trait.
+
+use std::path::Path;
+
+use tokio::sync::Mutex;
+
+use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use crate::gguf::Gguf;
+use crate::packed::{Options, PackedModel, StepError};
+use crate::{EngineError, GenerationError};
+
+/// One step at a time in the whole process, first come first served: a step uses every core that inference has, and two
+/// would only wait for each other.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A model of the packed core.
+pub(crate) struct Packed(PackedModel);
+
+impl Packed {
+    /// Loads the file at `path`, whose header is `gguf`, for a tokenizer of `vocabulary` tokens. One token is computed, so
+    /// that a file that cannot be run is refused here and not at the first request.
+    pub(crate) fn load(
+        path: &Path,
+        gguf: &Gguf,
+        vocabulary: usize,
+        options: Options,
+    ) -> Result<Self, EngineError> {
+        let mut model = PackedModel::load(path, gguf, options)?;
+        if model.vocabulary() < vocabulary {
+            let detail =
+                format!("the tokenizer has {vocabulary} tokens, the embedding {}", model.vocabulary());
+            return Err(EngineError::Inconsistent { what: "token_embd.weight".to_owned(), detail });
+        }
+        let sequence = model.open();
+        let first = model.step(&[Chunk { sequence, tokens: &[0], logits: true }]);
+        first.map_err(|error| EngineError::Backend(error.to_string()))?;
+        model.close(sequence);
+        Ok(Self(model))
+    }
+}
+
+impl Backend for Packed {
+    fn name(&self) -> &'static str {
+        "packed"
+    }
+
+    fn context_length(&self) -> usize {
+        self.0.context_length()
+    }
+
+    fn kv_bytes_per_token(&self) -> u64 {
+        self.0.kv_bytes_per_token()
+    }
+
+    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
+        self.0.open_with_prefix(tokens)
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.0.close(sequence);
+    }
+
+    fn step(&mut self, chunks: &[Chunk<'_>]) -> Result<Vec<Outcome>, CacheFull> {
+        let turn = TURN.blocking_lock();
+        let stepped = self.0.step(chunks);
+        drop(turn);
+        match stepped {
+            Ok(logits) => {
+                let mut rows = logits.rows();
+                let mut next = |wanted: bool| wanted.then(|| rows.next().map(<[f32]>::to_vec)).flatten();
+                Ok(chunks.iter().map(|chunk| Ok(next(chunk.logits))).collect())
+            }
+            Err(StepError::Full { .. }) => Err(CacheFull),
+            Err(error) => {
+                let failure = match error {
+                    StepError::Panicked(text) => GenerationError::Panicked(text),
+                    other => GenerationError::Backend(other.to_string()),
+                };
+                Ok(chunks.iter().map(|_| Err(failure.clone())).collect())
+            }
+        }
+    }
+}

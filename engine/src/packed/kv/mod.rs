@@ -1,0 +1,182 @@
+//! The cache of keys and values: blocks of 16 positions, lent to sequences from a pool of fixed size.
+
+mod blocks;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use blocks::{Blocks, Content, Key};
+pub(crate) use store::{Geometry, HeadView, POSITIONS, Store};
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvType {
+    /// IEEE half precision: half the memory, rounded once to 11 bits.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl KvType {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// Names a sequence of one model; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SequenceId(u64);
+
+impl SequenceId {
+    /// The name of a sequence of another backend, which counts its own.
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// What a sequence has in the cache.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sequence {
+    /// Blocks in the order of positions.
+    pub(crate) table: Vec<u32>,
+    /// Positions that are filled.
+    pub(crate) length: usize,
+    /// The content of its full blocks.
+    chain: Content,
+    /// Tokens of its last block, while that is not full.
+    tail: Vec<u32>,
+}
+
+/// There are not enough unused blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PoolFull {
+    /// Blocks needed.
+    pub(crate) needed: usize,
+    /// Blocks available.
+    pub(crate) available: usize,
+}
+
+/// A block to be copied before it is written: from, to.
+pub(crate) type Copies = Vec<(u32, u32)>;
+
+/// All sequences and their blocks.
+pub(crate) struct Sequences {
+    blocks: Blocks,
+    open: HashMap<SequenceId, Sequence>,
+    opened: u64,
+}
+
+impl Sequences {
+    /// No sequences, `blocks` blocks.
+    pub(crate) fn new(blocks: usize) -> Self {
+        Self { blocks: Blocks::new(blocks), open: HashMap::new(), opened: 0 }
+    }
+
+    /// Blocks that are free or can be made so.
+    pub(crate) fn available(&self) -> usize {
+        self.blocks.available()
+    }
+
+    /// Opens a sequence that begins with as many of the prompt's tokens as are cached, but never all.
+    pub(crate) fn open(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
+        let mut sequence = Sequence::default();
+        let reusable = prompt.len().saturating_sub(1) / POSITIONS;
+        for tokens in prompt.as_chunks().0.iter().take(reusable) {
+            let key = Key { before: sequence.chain, tokens: *tokens };
+            let Some((block, content)) = self.blocks.find(&key) else { break };
+            self.blocks.share(block);
+            sequence.table.push(block);
+            sequence.chain = content;
+            sequence.length += POSITIONS;
+        }
+        let length = sequence.length;
+        (self.insert(sequence), length)
+    }
+
+    /// Opens a sequence that begins as another is now. Blocks are shared until one of the two writes.
+    pub(crate) fn fork(&mut self, of: SequenceId) -> Option<SequenceId> {
+        let sequence = self.open.get(&of)?.clone();
+        sequence.table.iter().for_each(|block| self.blocks.share(*block));
+        Some(self.insert(sequence))
+    }
+
+    fn insert(&mut self, sequence: Sequence) -> SequenceId {
+        self.opened += 1;
+        self.open.insert(SequenceId(self.opened), sequence);
+        SequenceId(self.opened)
+    }
+
+    /// Closes a sequence, if it is open.
+    pub(crate) fn close(&mut self, id: SequenceId) {
+        let Some(sequence) = self.open.remove(&id) else { return };
+        // From the end, so that the blocks that fewer prompts share are evicted first.
+        sequence.table.iter().rev().for_each(|block| self.blocks.release(*block));
+    }
+
+    /// A sequence that is open.
+    pub(crate) fn get(&self, id: SequenceId) -> Option<&Sequence> {
+        self.open.get(&id)
+    }
+
+    /// Gives all these open sequences room for so many more tokens, or changes nothing. The blocks returned
+    /// must be copied before the room is used.
+    pub(crate) fn reserve(&mut self, wanted: &[(SequenceId, usize)]) -> Result<Copies, PoolFull> {
+        let needed = wanted.iter().map(|(id, tokens)| self.missing(*id, *tokens)).sum();
+        let available = self.blocks.available();
+        if needed > available {
+            return Err(PoolFull { needed, available });
+        }
+        let mut copies = Copies::new();
+        for (id, tokens) in wanted {
+            let Some(sequence) = self.open.get_mut(id) else { continue };
+            let blocks = &mut self.blocks;
+            let take = |blocks: &mut Blocks| blocks.take().expect("as many blocks as were counted");
+            if let Some(shared) = sequence.unfinished().filter(|block| blocks.is_shared(**block)) {
+                let own = take(blocks);
+                copies.push((*shared, own));
+                blocks.release(*shared);
+                *shared = own;
+            }
+            while sequence.table.len() * POSITIONS < sequence.length + tokens {
+                sequence.table.push(take(blocks));
+            }
+        }
+        Ok(copies)
+    }
+
+    /// Blocks that a sequence lacks for so many more tokens.
+    fn missing(&mut self, id: SequenceId, tokens: usize) -> usize {
+        let Some(sequence) = self.open.get_mut(&id) else { return 0 };
+        let more = (sequence.length + tokens).div_ceil(POSITIONS).saturating_sub(sequence.table.len());
+        let copied = sequence.unfinished().is_some_and(|block| self.blocks.is_shared(*block));
+        more + usize::from(copied)
+    }
+
+    /// Records that a sequence's next positions have been filled with these tokens.
+    pub(crate) fn commit(&mut self, id: SequenceId, tokens: &[u32]) {
+        let Some(sequence) = self.open.get_mut(&id) else { return };
+        for token in tokens {
+            sequence.tail.push(*token);
+            sequence.length += 1;
+            if let Some(tokens) = sequence.tail.first_chunk().copied() {
+                let block = &mut sequence.table[sequence.length / POSITIONS - 1];
+                (*block, sequence.chain) =
+                    self.blocks.publish(*block, Key { before: sequence.chain, tokens });
+                sequence.tail.clear();
+            }
+        }
+    }
+}
+
+impl Sequence {
+    /// The block that has both filled and empty positions.
+    fn unfinished(&mut self) -> Option<&mut u32> {
+        if self.length.is_multiple_of(POSITIONS) { None } else { self.table.get_mut(self.length / POSITIONS) }
+    }
+}

@@ -1,0 +1,11 @@
+//! The packed backend from outside: a real model and small synthetic ones of every architecture, against
+//! candle's forward passes and against themselves in every way of computing the same.
+
+mod equality;
+mod lifecycle;
+mod naive;
+mod reference;
+
+mod requantise;
+mod support;
+mod tiny;

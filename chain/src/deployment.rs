@@ -6,12 +6,14 @@ use alloy::primitives::{Address, B256, Bytes};
 use alloy::sol_types::{SolCall, SolValue};
 use serde::{Deserialize, Serialize};
 
-use crate::bindings::{Artifact, IPaymentChannels, IRoyaltyPool, IUsageLedger};
+use crate::bindings::{Artifact, IDollar, IPaymentChannels, IRoyaltyPool, IUsageLedger};
 use crate::eip712::Domain;
 use crate::{At, Error, Intent, Result, Rpc, Sender};
 
 /// Gas limit of a deployment; what is not used is not paid. Each contract needs far less.
 const DEPLOY_GAS: u64 = 8_000_000;
+/// Of the token: a base unit is a micro-dollar.
+const DOLLAR_DECIMALS: u8 = 6;
 
 /// The contracts of one deployment, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,9 +102,12 @@ impl Deployment {
     /// Deploys the contracts. Safe to repeat after a kill: what was deployed is found again by its intent.
     ///
     /// # Errors
-    /// As [`Sender::send`] and [`Deployment::verify`].
+    /// [`Error::BadToken`], before anything is sent; otherwise as [`Sender::send`] and [`Deployment::verify`].
     pub async fn deploy(sender: &Sender, params: &DeployParams) -> Result<Self> {
         let rpc = sender.rpc();
+        if let Some(token) = params.token {
+            check_token(rpc, token).await?;
+        }
         let genesis = rpc.head(At::Number(0)).await?.ok_or_else(|| rpc.missing("genesis block"))?;
         let first = sender.nonce_for(FIRST_INTENT)?;
         let at = |step: u64| sender.address().create(first + step);
@@ -201,6 +206,17 @@ impl Deployment {
 
 /// The first transaction of a deployment, from whose nonce all addresses follow.
 const FIRST_INTENT: &str = "deploy/LineageRegistry";
+
+/// Refuses a token that is none, or counts in other units than the contracts: they are bound to it for ever.
+async fn check_token(rpc: &Rpc, token: Address) -> Result<()> {
+    let problem = match rpc.call(token, &IDollar::decimalsCall {}).await {
+        Ok(DOLLAR_DECIMALS) => return Ok(()),
+        Ok(decimals) => format!("has {decimals} decimals"),
+        Err(error) if error.is_retryable() => return Err(error),
+        Err(error) => format!("does not say how many decimals it has ({error})"),
+    };
+    Err(Error::BadToken { token, problem })
+}
 
 fn deployment_intents(params: &DeployParams, token: Address, contracts: &Contracts) -> Vec<Intent> {
     let Contracts { lineage_registry, royalty_pool, payment_channels, usage_ledger } = *contracts;

@@ -113,6 +113,14 @@ pub enum Error {
         /// What was found there.
         problem: String,
     },
+    /// An address that is no token to be paid in.
+    #[error("token {token} {problem}; give the address of an ERC-20 with 6 decimals")]
+    BadToken {
+        /// The address.
+        token: Address,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The chain no longer holds a block that was final: it was rolled back or replaced.
     #[error(
         "block {number} was final as {expected} but the chain now has {found}: it was rolled back below finality. \

@@ -2,7 +2,7 @@
 
 use dividend_chain::bindings::{ILineageRegistry, IPaymentChannels, IUsageLedger};
 use dividend_chain::testing::{Anvil, Deployed};
-use dividend_chain::{DeployParams, Deployment, Error, Intent, Rpc, eip712};
+use dividend_chain::{Address, DeployParams, Deployment, Error, Intent, Rpc, Sender, eip712};
 use dividend_config::Chain;
 
 #[tokio::test]
@@ -92,4 +92,26 @@ async fn a_custom_error_is_told_with_its_values() {
     let text = error.to_string();
     assert!(matches!(error, Error::Reverted(_)) && text.contains("UnknownTrack(0x0707"), "{text}");
     assert!(!sender.knows("champion").unwrap(), "a refused intent leaves its id free");
+}
+
+#[tokio::test]
+async fn a_token_that_is_none_is_refused_before_anything_is_sent() {
+    let deployed = Deployed::start().await.unwrap();
+    // A block is mined for each transaction.
+    let before = deployed.anvil.height().await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let rpc = deployed.anvil.rpc();
+    let key = deployed.anvil.rich_key();
+    let sender = Sender::open(rpc, key, home.path(), &deployed.anvil.settings()).await.unwrap();
+    for token in [Address::repeat_byte(9), deployed.deployment.contracts.lineage_registry] {
+        let params = DeployParams {
+            operator: sender.address(),
+            token: Some(token),
+            withdrawal_delay_s: 60,
+            withdrawal_window_s: 60,
+        };
+        let error = Deployment::deploy(&sender, &params).await.unwrap_err();
+        assert!(matches!(error, Error::BadToken { token: found, .. } if found == token), "{error}");
+    }
+    assert_eq!(deployed.anvil.height().await.unwrap(), before);
 }

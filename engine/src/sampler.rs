@@ -1,6 +1,7 @@
 //! Choosing the next token.
 
 use crate::Sampling;
+use crate::packed::weigh;
 
 /// Chooses tokens for one request. The n-th choice depends on the seed, n and the logits alone, so it does
 /// not matter what else runs at the time.
@@ -29,35 +30,16 @@ impl Sampler {
         if self.temperature == 0.0 {
             return Some(best as u32);
         }
-        let mut candidates = self.nucleus(logits, logits[best]);
-        // A fixed order, so that equal weights never depend on how they were collected.
-        candidates.sort_unstable_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
-        let kept = keep_top_p(&candidates, self.top_p);
-        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
-        let mut point = self.uniform() * total;
-        for (token, weight) in kept {
-            point -= weight;
-            if point < 0.0 {
-                return Some(*token);
-            }
+        let mut weights = logits.to_vec();
+        weigh(&mut weights, logits[best], self.temperature);
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        let point = self.uniform();
+        if self.top_p < 1.0 {
+            let kept = nucleus(&weights, total, self.top_p);
+            let total: f64 = kept.iter().map(|(_, weight)| f64::from(*weight)).sum();
+            return pick(kept.into_iter(), point * total);
         }
-        kept.last().map(|(token, _)| *token)
-    }
-
-    /// Tokens that can be among the most likely whose probabilities sum up to `top_p`, with weights
-    /// that sum up to 1 over all tokens. One that is less likely than an even share of the
-    /// rest cannot: leaving it out spares sorting the whole vocabulary.
-    fn nucleus(&self, logits: &[f32], best: f32) -> Vec<(u32, f64)> {
-        let weight = |logit: &f32| f64::from(((logit - best) / self.temperature).exp());
-        let weights: Vec<f64> =
-            logits.iter().map(|logit| if logit.is_finite() { weight(logit) } else { 0.0 }).collect();
-        let total: f64 = weights.iter().sum();
-        let others = logits.len().saturating_sub(1).max(1) as f64;
-        let floor = (1.0 - self.top_p) / others;
-        let share = weights.iter().enumerate().map(|(token, weight)| (token as u32, weight / total));
-        share
-            .filter(|(token, share)| *share >= floor && *share > 0.0 || logits[*token as usize] == best)
-            .collect()
+        pick((0..).zip(weights), point * total)
     }
 
     /// The next number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014) at position `drawn`.
@@ -82,16 +64,35 @@ fn argmax(logits: &[f32]) -> Option<usize> {
     best
 }
 
-/// The shortest head of `candidates` (sorted, most likely first) that sums up to `top_p`.
-fn keep_top_p(candidates: &[(u32, f64)], top_p: f64) -> &[(u32, f64)] {
+/// The most likely tokens, whose weights sum up to `top_p` of the total: as few as will do, most likely first.
+fn nucleus(weights: &[f32], total: f64, top_p: f64) -> Vec<(u32, f32)> {
+    // One that is less likely than an even share of the rest cannot be among them, which spares sorting all.
+    let floor = (1.0 - top_p) / weights.len().saturating_sub(1).max(1) as f64 * total;
+    let tokens = (0..).zip(weights.iter().copied());
+    let mut kept: Vec<(u32, f32)> =
+        tokens.filter(|(_, weight)| f64::from(*weight) >= floor && *weight > 0.0).collect();
+    // A fixed order, so that equal weights never depend on how they were collected.
+    kept.sort_unstable_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
     let mut sum = 0.0;
-    for (index, (_, share)) in candidates.iter().enumerate() {
-        sum += share;
-        if sum >= top_p {
-            return &candidates[..=index];
+    let enough = kept.iter().position(|(_, weight)| {
+        sum += f64::from(*weight);
+        sum >= top_p * total
+    });
+    kept.truncate(enough.map_or(kept.len(), |last| last + 1));
+    kept
+}
+
+/// The token at which the weights, added up in order, pass `point`.
+fn pick(weighed: impl Iterator<Item = (u32, f32)>, mut point: f64) -> Option<u32> {
+    let mut last = None;
+    for (token, weight) in weighed.filter(|(_, weight)| *weight > 0.0) {
+        point -= f64::from(weight);
+        last = Some(token);
+        if point < 0.0 {
+            break;
         }
     }
-    candidates
+    last
 }
 
 #[cfg(test)]

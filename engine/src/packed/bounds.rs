@@ -74,10 +74,11 @@ impl<S: Simd> Kernel<S> for Dots {
 
     #[inline(always)]
     fn run(self, simd: S) -> f64 {
-        let weights = simd.load_bytes(black_box(&[3; 64]));
+        let (weights, x) = (black_box([[3; 64]; 4]), black_box([1, 2, 3, 4, 5, 6]));
         let mut sums = [simd.no_products(); 6];
         for round in 0..self.rounds {
-            for (x, sum) in (round..).zip(&mut sums) {
+            let weights = simd.load_bytes(&weights[round as usize % 4]);
+            for (sum, x) in sums.iter_mut().zip(x) {
                 *sum = simd.dot(*sum, weights, x);
             }
         }

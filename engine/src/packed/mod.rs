@@ -30,6 +30,7 @@ mod model;
 mod number;
 mod rotation;
 mod shared;
+mod softmax;
 mod step;
 mod weights;
 mod workers;
@@ -45,6 +46,7 @@ use crate::gguf::Gguf;
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
 use kv::Sequences;
+pub(crate) use softmax::weigh;
 
 /// Whether there are kernels for models of the file's family.
 ///
@@ -170,7 +172,7 @@ impl Options {
             }
         };
         within("threads", self.threads, 256, "from 1 to 256")?;
-        within("kv_blocks", self.kv_blocks, 1 << 31, "from 1 to 2^31")?;
+        within("kv_blocks", self.kv_blocks, 1 << 24, "from 1 to 2^24")?;
         within("context_cap", self.context_cap, usize::MAX, "at least 1")
     }
 }

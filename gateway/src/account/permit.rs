@@ -19,6 +19,8 @@ pub(crate) struct Account {
 struct State {
     limits: Limits,
     requests: RequestLimiter,
+    /// Asking for the price of a call does not count as the call: it has the same limit again.
+    introductions: RequestLimiter,
     tokens: TokenBucket,
     holds: Holds,
     in_flight: u32,
@@ -26,9 +28,14 @@ struct State {
 
 impl Account {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        let requests = RequestLimiter::new(limits.requests_per_minute);
-        let state =
-            State { limits, requests, tokens: TokenBucket::default(), holds: Holds::default(), in_flight: 0 };
+        let state = State {
+            limits,
+            requests: RequestLimiter::new(limits.requests_per_minute),
+            introductions: RequestLimiter::new(limits.requests_per_minute),
+            tokens: TokenBucket::default(),
+            holds: Holds::default(),
+            in_flight: 0,
+        };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -38,6 +45,7 @@ impl Account {
         let before = state.limits.tokens_per_minute;
         state.tokens.drain(before, now_ms);
         state.requests.set_limit(limits.requests_per_minute);
+        state.introductions.set_limit(limits.requests_per_minute);
         state.limits = limits;
     }
 
@@ -46,13 +54,25 @@ impl Account {
     /// # Errors
     /// [`ApiError::Concurrency`], [`ApiError::Requests`]; a refused call counts against neither.
     pub(crate) fn enter(self: &Arc<Self>, now_ms: u64) -> Result<(Permit, Rates), ApiError> {
+        self.enter_by(now_ms, |state| &state.requests)
+    }
+
+    /// As [`Account::enter`], for a request that can only be told what a call would cost.
+    pub(crate) fn enter_to_ask(self: &Arc<Self>, now_ms: u64) -> Result<(Permit, Rates), ApiError> {
+        self.enter_by(now_ms, |state| &state.introductions)
+    }
+
+    fn enter_by(
+        self: &Arc<Self>,
+        now_ms: u64,
+        limiter: impl FnOnce(&State) -> &RequestLimiter,
+    ) -> Result<(Permit, Rates), ApiError> {
         let mut state = self.lock();
         let limits = state.limits;
         if state.in_flight >= limits.concurrency {
             return Err(ApiError::Concurrency { limit: limits.concurrency });
         }
-        let standing = state
-            .requests
+        let standing = limiter(&state)
             .check()
             .map_err(|retry_ms| ApiError::Requests { limit: limits.requests_per_minute, retry_ms })?;
         state.in_flight += 1;

@@ -115,7 +115,11 @@ impl Authenticated {
     /// # Errors
     /// [`ApiError::Requests`], [`ApiError::Concurrency`].
     pub(crate) fn admit(self, gateway: &Gateway) -> Result<Admitted, ApiError> {
-        let (permit, rates) = self.account.enter(gateway.clock.monotonic_ms())?;
+        let now_ms = gateway.clock.monotonic_ms();
+        let (permit, rates) = match self.who {
+            Who::Introduced(_) => self.account.enter_to_ask(now_ms)?,
+            _ => self.account.enter(now_ms)?,
+        };
         Ok(Admitted { caller: self, permit, rates })
     }
 

@@ -20,7 +20,7 @@ impl EngineBackend {
 
 impl Backend for EngineBackend {
     fn kind(&self) -> &'static str {
-        "engine"
+        self.engine.info().backend
     }
 
     fn context_length(&self) -> u32 {

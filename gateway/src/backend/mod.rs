@@ -58,7 +58,7 @@ pub struct Job {
 
 /// Something that computes answers of one model.
 pub trait Backend: Send + Sync + 'static {
-    /// A word for dashboards and `/v1/models`: "engine", "instant", …
+    /// A word for dashboards and `/v1/models`: "packed", "candle", "instant", …
     fn kind(&self) -> &'static str;
 
     /// Tokens that prompt and answer may have together.

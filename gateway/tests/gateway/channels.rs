@@ -144,6 +144,11 @@ async fn a_voucher_over_nothing_introduces_its_signer_for_minutes() {
         assert_eq!((refused.status, refused.code().as_str()), (402, "voucher_signature"), "{}", refused.body);
     }
 
+    // Asking does not count as calling.
+    for _ in 0..2 {
+        assert_eq!(pay(&stand, &introduced(now_s + 60)).await.status, 402);
+    }
+
     // Strangers who name the channel, or repeat a voucher that has paid, use up their common limit and nothing of its own.
     let voucher = signed(&key(8), WORST, |_| {});
     assert_eq!(pay(&stand, &voucher).await.status, 200);

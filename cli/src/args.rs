@@ -64,6 +64,8 @@ enum Command {
     Bench(crate::bench::Args),
     /// Deploy the contracts on a chain of one's own.
     Deploy(crate::deploy::Args),
+    /// Add dollars behind prepaid calls.
+    Escrow(crate::escrow::Args),
     /// Give an account of a local chain gas and test dollars.
     Faucet(crate::faucet::Args),
     /// Pay by a channel of one's own instead of by key.
@@ -101,6 +103,7 @@ impl Cli {
             Command::Journal(args) => args.run(&self.global),
             Command::Bench(args) => args.run(&self.global),
             Command::Deploy(args) => args.run(&self.global),
+            Command::Escrow(args) => args.run(&self.global),
             Command::Faucet(args) => args.run(&self.global),
             Command::Pay(args) => args.run(&self.global),
             Command::Child(args) => args.run(),

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use dividend_chain::B256;
-use dividend_engine::gguf::Gguf;
 use dividend_engine::{Engine, EngineOptions};
 
 use crate::failure::{Failure, OrFail};
@@ -41,10 +40,11 @@ pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result
         .or_fail(format!("cannot keep {} as {}", source.display(), kept.display()), "make room on the disk")
 }
 
-/// Refuses a file that is no sound GGUF, before it is registered for ever.
+/// Refuses a file that the engine cannot run, before it is registered for ever: it is loaded once.
 pub(crate) fn check(file: &Path) -> anyhow::Result<()> {
-    let remedy = "give the path of a whole GGUF file";
-    Gguf::read(file).or_fail(format!("artifact {}", file.display()), remedy).map(|_| ())
+    let remedy = "give the path of a whole GGUF file of a supported family";
+    let loaded = Engine::load(file, EngineOptions::default());
+    loaded.or_fail(format!("artifact {}", file.display()), remedy).map(|_| ())
 }
 
 /// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above. It is

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::access::Access;
 use crate::args::Global;
 use crate::bootstrap::money::provide_gas;
+use crate::bootstrap::random_name;
 use crate::failure::OrFail;
 use crate::output::answer;
 use crate::pay::money::Dollars;
@@ -48,16 +49,9 @@ impl Args {
         let mint = IDollar::mintCall { to: address, amount: U256::from(self.dollars.units) };
         let remedy =
             "only the test dollar of a local chain can be minted; elsewhere, have the account sent some";
-        let id = format!("faucet/{}", uuid()?);
+        let id = format!("faucet/{}", random_name()?);
         sender.send(Intent::call(id, token, &mint)).await.or_fail("nothing was given", remedy)?;
         let balance = access.rpc.call(token, &IDollar::balanceOfCall { account: address }).await?;
         Ok(Given { address, balance_units: balance.to_string() })
     }
-}
-
-/// A name that no other gift has.
-fn uuid() -> anyhow::Result<String> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(hex::encode(random))
 }

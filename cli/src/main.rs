@@ -13,6 +13,7 @@ mod claim;
 mod deploy;
 mod down;
 mod earnings;
+mod escrow;
 mod failure;
 mod faucet;
 mod home;

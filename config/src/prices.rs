@@ -1,6 +1,6 @@
 //! `[prices]`: what a token costs, per track or model, and from when.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Problem;
 use crate::check::Check;
@@ -10,7 +10,7 @@ use crate::read::Section;
 const HIGHEST_PICO_PER_TOKEN: u64 = 1_000_000_000_000;
 
 /// What a token costs. A model's registered minimum is applied on top by whoever quotes a call.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prices {
     /// For every model without a rule in effect.
@@ -20,7 +20,7 @@ pub struct Prices {
 }
 
 /// Pico-dollars (10⁻¹² $) per token: 1 $ per million tokens is 1_000_000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// Since when it is the default, in unix seconds: its version. A new price needs a new one.
@@ -33,7 +33,7 @@ pub struct Price {
 }
 
 /// A price of one track or one model.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceRule {
     /// A track's name, or a model id (`0x` and 64 hex digits).

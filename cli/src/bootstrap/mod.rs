@@ -24,6 +24,13 @@ pub(crate) const TRACK: &str = "smollm2";
 const ROYALTY_PPM: u32 = 300_000;
 const ALL_PPM: u32 = 1_000_000;
 
+/// A name that no other intent has.
+pub(crate) fn random_name() -> anyhow::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(hex::encode(random))
+}
+
 /// Makes the secrets of a home that has none.
 pub(crate) fn secrets(home: &Home) -> anyhow::Result<()> {
     let token = home.admin_token();

@@ -2,9 +2,10 @@
 
 pub(crate) mod meter;
 mod models;
+mod prices;
 mod threads;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ impl Args {
         let listeners = Listeners::bind(&gateway_settings).await?;
         let deployment = access::load(&home, &settings.chain)?;
         check_withdrawals(&settings, &deployment)?;
+        prices::accept(&prices_file(&home), &settings.prices)?;
         let store = home.path("serve/follower.redb");
         let chain = tokio::select! {
             chain = follow(&store, &settings, &deployment) => chain?,
@@ -91,13 +93,19 @@ impl Args {
         if !file.exists() {
             return Ok(());
         }
-        let overrides = self.overrides.clone();
+        let (overrides, prices) = (self.overrides.clone(), prices_file(home));
         dividend_gateway::watch_settings(gateway, file, move |path| {
             let settings = Settings::load(path).map_err(|error| error.to_string())?;
+            prices::accept(&prices, &settings.prices).map_err(|error| format!("{error:#}"))?;
             Ok(dividend_gateway::Settings::from(&overrides.clone().apply(settings)))
         })?;
         Ok(())
     }
+}
+
+/// Where the prices in force are kept.
+fn prices_file(home: &Home) -> PathBuf {
+    home.path("serve/prices.json")
 }
 
 /// Refuses contracts that would let payers leave before what they used is redeemed.

@@ -83,5 +83,7 @@ async fn open_channel(stack: &Stack) -> Value {
     let key = key.to_str().unwrap();
     let given = stack.run(&["faucet", "--key", key, "--dollars", "1"]).await;
     assert_eq!(given["balance_units"], "1000000", "{given}");
+    let added = stack.run(&["escrow", "--add", "0.5", "--key", key]).await;
+    assert_eq!(added["added_units"], "500000", "anybody may put dollars behind prepaid calls");
     stack.run(&["pay", "open", "--key", key, "--deposit", DEPOSIT]).await
 }

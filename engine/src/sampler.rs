@@ -1,7 +1,7 @@
 //! Choosing the next token.
 
 use crate::Sampling;
-use crate::packed::weigh;
+use crate::packed::{Weights, largest};
 
 /// Chooses tokens for one request. The n-th choice depends on the seed, n and the logits alone, so it does
 /// not matter what else runs at the time.
@@ -30,16 +30,14 @@ impl Sampler {
         if self.temperature == 0.0 {
             return Some(best as u32);
         }
-        let mut weights = logits.to_vec();
-        weigh(&mut weights, logits[best], self.temperature);
-        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        let weights = Weights::new(logits, logits[best], self.temperature);
         let point = self.uniform();
         if self.top_p < 1.0 {
-            let kept = nucleus(&weights, total, self.top_p);
+            let kept = nucleus(weights.all(), weights.total, self.top_p);
             let total: f64 = kept.iter().map(|(_, weight)| f64::from(*weight)).sum();
-            return pick(kept.into_iter(), point * total);
+            return pick(&kept, point * total);
         }
-        pick((0..).zip(weights), point * total)
+        weights.pick(point * weights.total)
     }
 
     /// The next number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014) at position `drawn`.
@@ -55,13 +53,13 @@ impl Sampler {
 
 /// The first of the largest finite logits.
 fn argmax(logits: &[f32]) -> Option<usize> {
-    let mut best: Option<usize> = None;
-    for (token, logit) in logits.iter().enumerate() {
-        if logit.is_finite() && best.is_none_or(|best| *logit > logits[best]) {
-            best = Some(token);
-        }
+    let best = largest(logits);
+    if best.is_finite() {
+        return logits.iter().position(|logit| *logit == best);
     }
-    best
+    let finite = logits.iter().enumerate().filter(|(_, logit)| logit.is_finite());
+    let best = finite.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map(|(token, _)| token)
 }
 
 /// The most likely tokens, whose weights sum up to `top_p` of the total: as few as will do, most likely first.
@@ -83,16 +81,12 @@ fn nucleus(weights: &[f32], total: f64, top_p: f64) -> Vec<(u32, f32)> {
 }
 
 /// The token at which the weights, added up in order, pass `point`.
-fn pick(weighed: impl Iterator<Item = (u32, f32)>, mut point: f64) -> Option<u32> {
-    let mut last = None;
-    for (token, weight) in weighed.filter(|(_, weight)| *weight > 0.0) {
-        point -= f64::from(weight);
-        last = Some(token);
-        if point < 0.0 {
-            break;
-        }
-    }
-    last
+fn pick(weighed: &[(u32, f32)], mut point: f64) -> Option<u32> {
+    let passes = |(_, weight): &&(u32, f32)| {
+        point -= f64::from(*weight);
+        point < 0.0
+    };
+    weighed.iter().find(passes).or(weighed.last()).map(|(token, _)| *token)
 }
 
 #[cfg(test)]

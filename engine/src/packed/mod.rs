@@ -46,7 +46,7 @@ use crate::gguf::Gguf;
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
 use kv::Sequences;
-pub(crate) use softmax::weigh;
+pub(crate) use softmax::{Weights, largest};
 
 /// Whether there are kernels for models of the file's family.
 ///

@@ -32,6 +32,7 @@ mod rotation;
 mod shared;
 mod softmax;
 mod step;
+mod trial;
 mod weights;
 mod workers;
 

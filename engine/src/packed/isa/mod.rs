@@ -14,6 +14,9 @@ mod portable;
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
+
+use super::trial;
 use crate::EngineError;
 
 pub(crate) use avx2::Avx2;
@@ -38,9 +41,22 @@ impl Isa {
     /// All of them, fastest first.
     pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
 
-    /// The fastest that this processor has.
+    /// The fastest that this processor has, and computes samples with as without. Tried once per process.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            let usable = |isa: &Self| {
+                isa.is_available()
+                    && (*isa == Self::Portable || trial::passes(*isa) || {
+                        tracing::warn!(
+                            isa = isa.name(),
+                            "left alone: it does not compute what plain Rust does"
+                        );
+                        false
+                    })
+            };
+            Self::ALL.into_iter().find(usable).unwrap_or(Self::Portable)
+        })
     }
 
     /// True if this processor has it.
@@ -66,7 +82,7 @@ impl Isa {
         let missing = || EngineError::Unsupported {
             what: "instruction set".to_owned(),
             found: self.name().to_owned(),
-            supported: format!("on this processor: {} or below", Self::detect().name()),
+            supported: "what this processor has".to_owned(),
         };
         Ok(match self {
             Self::Avx512 => task.call(Avx512::detect().ok_or_else(missing)?),

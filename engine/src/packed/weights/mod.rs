@@ -92,6 +92,11 @@ impl Matrix {
         Ok(Self { outputs, inputs, tiles })
     }
 
+    /// Number of outputs.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
     /// Columns of tiles: 16 outputs each, the last padded with zeros.
     pub(crate) fn columns(&self) -> usize {
         self.outputs.div_ceil(LANES)

@@ -5,9 +5,8 @@ use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 
 use super::*;
-use crate::packed::activations::{Activations, Panels, QuantiseRow};
-use crate::packed::isa::{Dispatch, Isa, Simd};
-use crate::packed::matmul::{Outputs, product};
+use crate::packed::isa::Isa;
+use crate::packed::trial::Products;
 
 /// candle's name of a format, its number in files, inputs per block, and where a block has half-precision
 /// numbers.
@@ -24,45 +23,6 @@ const FORMATS: [Format; 9] = [
     (GgmlDType::Q6K, 14, 256, &[208]),
     (GgmlDType::BF16, 30, 1, &[]),
 ];
-
-/// x · Wᵀ, row by row.
-struct Products<'a> {
-    matrix: &'a Matrix,
-    x: &'a [f32],
-}
-
-impl Dispatch for Products<'_> {
-    type Output = Vec<f32>;
-
-    #[expect(unsafe_code, reason = "the activations are not shared here")]
-    fn call<S: Simd>(self, simd: S) -> Vec<f32> {
-        let (matrix, blocks) = (self.matrix, self.matrix.blocks());
-        let rows = self.x.len() / (blocks * BLOCK);
-        let activations = Activations::<S>::new(rows * blocks, matrix.forms());
-        let mut result = vec![0.0; rows * matrix.outputs];
-        let panels = Panels::of::<S>(rows);
-        for range in (0..panels.count()).map(|index| panels.rows(index)) {
-            // SAFETY: there is one thread, and the panel that is written is dropped before it is read.
-            let panel = unsafe {
-                let mut panel = activations.panel_mut(range.clone(), blocks);
-                for row in range.clone() {
-                    let values = &self.x[row * blocks * BLOCK..][..blocks * BLOCK];
-                    simd.run(QuantiseRow { values, panel: &mut panel, row: row - range.start });
-                }
-                activations.panel(range.clone(), blocks)
-            };
-            for output in (0..matrix.outputs).step_by(LANES) {
-                let mut outputs = Outputs::default();
-                product(simd, matrix, output / LANES, &panel, &mut outputs);
-                let count = LANES.min(matrix.outputs - output);
-                for (row, values) in range.clone().zip(&outputs) {
-                    result[row * matrix.outputs + output..][..count].copy_from_slice(&values[..count]);
-                }
-            }
-        }
-        result
-    }
-}
 
 fn products(isa: Isa, matrix: &Matrix, x: &[f32]) -> Vec<f32> {
     isa.dispatch(Products { matrix, x }).expect("an instruction set of this processor")

@@ -79,7 +79,7 @@ pub(crate) enum ApiError {
         "no API key was given; send \"authorization: Bearer sk-dvd-…\", or pay by channel with payment-signature"
     )]
     MissingKey,
-    #[error("the API key ending in {tail:?} is not known here; check it, or ask the operator for one")]
+    #[error("{}; check it, or ask the operator for one", unknown_key(.tail))]
     WrongKey { tail: String },
     #[error("the admin API needs \"authorization: Bearer \" and the token in keys/admin.token of the home")]
     WrongToken,
@@ -137,6 +137,14 @@ pub(crate) enum ApiError {
     CallTimeout { limit_ms: u64 },
     #[error("something went wrong here; the request id finds it in the gateway's log")]
     Internal { detail: String },
+}
+
+/// Names a key by its end, if it is of the form that keys have; anything else may be another service's secret.
+fn unknown_key(tail: &str) -> String {
+    match tail {
+        "" => "this is no API key of ours: they begin with sk-dvd-".to_owned(),
+        tail => format!("the API key ending in {tail:?} is not known here"),
+    }
 }
 
 impl ApiError {

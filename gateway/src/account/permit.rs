@@ -87,6 +87,14 @@ impl Account {
         Ok((Permit { account: self.clone() }, rates))
     }
 
+    /// Where the payer stands whose request was just refused for `reset_requests_ms`.
+    pub(crate) fn rates_of_refused(&self, now_ms: u64, reset_requests_ms: u64) -> Rates {
+        let mut state = self.lock();
+        let limits = state.limits;
+        let (remaining_tokens, reset_tokens_ms) = state.tokens.standing(limits.tokens_per_minute, now_ms);
+        Rates { limits, remaining_requests: 0, reset_requests_ms, remaining_tokens, reset_tokens_ms }
+    }
+
     /// Reserves a call's worst case: tokens of the minute, and money if `fits` agrees. `fits` gets what is already
     /// held, over all lanes and in this one, and is run under the account's lock: two calls cannot both see the same
     /// money free.

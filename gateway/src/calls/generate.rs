@@ -58,7 +58,13 @@ async fn serve<B>(
 where
     B: http_body::Body<Data = Bytes, Error = BodyError> + Send,
 {
-    let admitted = Authenticated::of(gateway, &head.headers)?.admit(gateway)?;
+    let caller = Authenticated::of(gateway, &head.headers)?;
+    let account = caller.account().clone();
+    let admitted = caller.admit(gateway).inspect_err(|error| {
+        if let ApiError::Requests { retry_ms, .. } = error {
+            *rates = Some(account.rates_of_refused(gateway.clock.monotonic_ms(), *retry_ms));
+        }
+    })?;
     *rates = Some(admitted.rates());
     refuse_encoded(&head.headers)?;
     let ask = parse(&read_all(body).await?)?;

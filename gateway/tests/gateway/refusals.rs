@@ -64,6 +64,7 @@ async fn keys_and_paths() {
         let reply = send(stand.api, "POST", path, &headers, &chat_body("")).await;
         assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_api_key"), "{headers:?}");
         assert_eq!(reply.header("www-authenticate"), "Bearer");
+        assert!(!reply.body.contains(r#"ending in \"\""#), "{}", reply.body);
     }
     let reply = stand.get(path).await;
     assert_eq!((reply.status, reply.header("allow")), (405, "POST"));
@@ -158,6 +159,10 @@ async fn limits_say_when_to_come_back() {
     let seconds: u64 = reply.header("retry-after").parse().expect("seconds");
     assert!((1..=30).contains(&seconds), "{seconds}");
     assert!(reply.header("retry-after-ms").parse::<u64>().expect("milliseconds") <= 30_000);
+    assert_eq!(
+        (reply.header("x-ratelimit-limit-requests"), reply.header("x-ratelimit-remaining-requests")),
+        ("2", "0")
+    );
     stand.finish().await;
 }
 

@@ -35,8 +35,18 @@ async fn a_call_is_answered_metered_sealed_and_audited() {
     assert_eq!(audit["charge_pico"], closes[0]["charge_pico"]);
     let settled = stack.run(&["settle", "--once"]).await;
     assert_eq!(settled["windows_confirmed"], 1, "{settled}");
-    let (status, _home) = stack.end(Signal::TERM).await;
+    let (status, home) = stack.end(Signal::TERM).await;
     assert!(status.success(), "{status}");
+
+    // A node that can serve nothing says why at once, instead of waiting to be ready.
+    let artifacts = std::fs::read_dir(home.path().join("artifacts")).unwrap();
+    for artifact in artifacts {
+        std::fs::write(artifact.unwrap().path(), b"damaged").unwrap();
+    }
+    let up = run(home.path(), ["up", "--ports", "0"]).await;
+    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    assert_eq!(up.status.code(), Some(1), "{said}");
+    assert!(said.contains("no registered model can be loaded") && said.contains("is registered"), "{said}");
 }
 
 #[tokio::test]

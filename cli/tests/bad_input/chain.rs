@@ -1,5 +1,7 @@
 //! A chain that is not the one it should be.
 
+use std::path::Path;
+
 use rustix::process::Signal;
 
 use super::commands::assert_refused;
@@ -40,5 +42,21 @@ pub async fn that_was_rolled_back_is_refused(stack: Stack, client: Client) {
     ended([serving]).await;
     let answer = client.try_send(&question("smollm2", 1)).await;
     assert!(answer.is_err() || answer.is_ok_and(|answer| !answer.status().is_success()), "nothing is served");
-    stack.end(Signal::TERM).await;
+    let (_, home) = stack.end(Signal::TERM).await;
+    a_redis_that_refuses_is_named(home.path()).await;
+}
+
+/// The aggregate is a cache: without it the journal is still audited, and the command says what was left out.
+async fn a_redis_that_refuses_is_named(home: &Path) {
+    let settings = home.join("settings.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{text}\n[redis]\nurl = \"redis://127.0.0.1:1\"\n")).unwrap();
+    let audit = run(home, ["audit", "--json"]).await;
+    let said = String::from_utf8_lossy(&audit.stderr);
+    assert!(audit.status.success() && said.contains("127.0.0.1:1") && said.contains("left out"), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&audit.stdout).unwrap();
+    assert!(
+        report["calls"].as_u64().unwrap() >= 2 && report["open_calls"] == serde_json::json!([]),
+        "{report}"
+    );
 }

@@ -178,7 +178,7 @@ impl EngineBench {
 fn request(prompt: usize, max_tokens: usize, seed: usize) -> GenerateRequest {
     let scatter = |index: usize| ((seed * 7_919 + index).wrapping_mul(2_654_435_761) >> 7) % 20_000 + 1_000;
     let prompt = (0..prompt).map(|index| scatter(index) as u32).collect();
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, seed: Some(seed as u64) };
+    let sampling = Sampling { seed: Some(seed as u64), ..Sampling::default() };
     GenerateRequest { sampling, ..GenerateRequest::new(prompt, max_tokens) }
 }
 

@@ -117,6 +117,12 @@ impl Engine {
         self.model.tokenizer.decode(tokens)
     }
 
+    /// Says whether a request asks for something that can never be honoured. Its lengths and the load of the moment are
+    /// looked at by [`Engine::submit`] only.
+    pub fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
+        self.model.scheduler.check(request)
+    }
+
     /// Takes a request, or says at once why not. Never blocks.
     pub fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
         self.model.scheduler.submit(request)

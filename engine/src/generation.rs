@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::scheduler::Ticket;
 use crate::{Event, GenerationError};
 
-/// The answer to one request, as it is made: a stream of [`Event`]s.
+/// The answers to one request, as it is made: a stream of [`Event`]s.
 ///
 /// The engine never waits for the reader; what it is ahead by is bounded by the request's `max_tokens`.
 /// Dropping a `Generation` cancels it: a waiting request gives up its place at once, a running one before
@@ -17,23 +17,24 @@ use crate::{Event, GenerationError};
 #[derive(Debug)]
 pub struct Generation {
     events: UnboundedReceiver<Event>,
-    ended: bool,
+    /// Choices that have not finished.
+    open: usize,
     _ticket: Ticket,
 }
 
 impl Generation {
-    pub(crate) fn new(events: UnboundedReceiver<Event>, ticket: Ticket) -> Self {
-        Self { events, ended: false, _ticket: ticket }
+    pub(crate) fn new(events: UnboundedReceiver<Event>, choices: usize, ticket: Ticket) -> Self {
+        Self { events, open: choices, _ticket: ticket }
     }
 
-    /// The next event; `None` after `Finished` or `Failed`. Safe to use in `select!`: no event is lost.
+    /// The next event; `None` after `Failed` or the last `Finished`. Safe to use in `select!`: no event is lost.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|context| self.poll_event(context)).await
     }
 
     /// The next event, for callers outside an async runtime. Panics inside one.
     pub fn blocking_next(&mut self) -> Option<Event> {
-        if self.ended {
+        if self.open == 0 {
             return None;
         }
         let event = self.events.blocking_recv();
@@ -42,7 +43,7 @@ impl Generation {
 
     /// The next event, for hand-written futures.
     pub fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        if self.ended {
+        if self.open == 0 {
             return Poll::Ready(None);
         }
         let event = ready!(self.events.poll_recv(context));
@@ -52,7 +53,15 @@ impl Generation {
     /// A channel that closes without a last event means that the scheduler died: the reader is told.
     fn note(&mut self, event: Option<Event>) -> Event {
         let event = event.unwrap_or(Event::Failed(GenerationError::Stopped));
-        self.ended = matches!(event, Event::Finished { .. } | Event::Failed(_));
+        match event {
+            Event::Finished { .. } => self.open -= 1,
+            // The other choices' computation stops as well.
+            Event::Failed(_) => {
+                self.open = 0;
+                self.events.close();
+            }
+            _ => {}
+        }
         event
     }
 }

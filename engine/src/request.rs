@@ -1,6 +1,4 @@
-//! What is asked of the engine, and what it answers.
-
-use crate::GenerationError;
+//! What is asked of the engine.
 
 /// One message of a conversation, under the roles that the model's chat template knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +17,27 @@ impl ChatMessage {
     }
 }
 
-/// How the next token is chosen.
+/// How the next token is chosen: penalties and bias change the logits, the temperature divides them, then `top_k`, `min_p`
+/// and `top_p` each narrow what is drawn from, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// 0 takes the most likely token always (greedy); up to 2.
     pub temperature: f32,
+    /// Keep the most likely tokens, so many; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the tokens that are at least this likely in proportion to the most likely one; 0 (all) to 1.
+    pub min_p: f32,
     /// Keep the most likely tokens whose probabilities sum up to this; above 0, up to 1 (all).
     pub top_p: f32,
+    /// Tokens of prompt and answer are made less likely: their logits are divided by this where positive and multiplied where
+    /// negative; above 0, up to 10; 1 changes nothing, less than 1 makes them more likely.
+    pub repetition_penalty: f32,
+    /// Taken once from the logit of each token of the answer; from -2 to 2.
+    pub presence_penalty: f32,
+    /// Taken from the logit of each token of the answer, as often as it is there; from -2 to 2.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens; from -100 (never) to 100 (always); each token once, at most 1,024.
+    pub logit_bias: Vec<(u32, f32)>,
     /// The same seed with the same prompt and settings gives the same answer, whatever else the engine
     /// computes at the time. `None` draws a fresh one.
     pub seed: Option<u64>,
@@ -33,13 +45,28 @@ pub struct Sampling {
 
 impl Sampling {
     /// Always the most likely token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, seed: None };
+    pub const GREEDY: Self = Self::at(0.0);
+
+    /// The model's own distribution at a temperature.
+    const fn at(temperature: f32) -> Self {
+        Self {
+            temperature,
+            top_k: 0,
+            min_p: 0.0,
+            top_p: 1.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: None,
+        }
+    }
 }
 
 impl Default for Sampling {
-    /// OpenAI's defaults: temperature 1, top_p 1, no seed.
+    /// OpenAI's defaults: the model's own distribution, no seed.
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, seed: None }
+        Self::at(1.0)
     }
 }
 
@@ -64,78 +91,31 @@ pub struct GenerateRequest {
     pub max_tokens: usize,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// The answer ends before the first of these texts; at most 16, none empty, each up to 1 KiB.
+    /// Answers to the same prompt, drawn one by one: the first with the seed, the next with the seed + 1, and so on. At most
+    /// [`crate::EngineStats::max_sequences`]. The prompt is computed once where the backend shares what begins alike.
+    pub choices: usize,
+    /// Tell how likely each token was, and beside it this many of the most likely ones; at most 20.
+    pub logprobs: Option<usize>,
+    /// The answer ends before the first of these texts; at most 16, none empty, each up to 256 bytes.
     pub stop: Vec<String>,
+    /// The answer ends before the first of these tokens, as before those by which the model ends it; at most 64.
+    pub stop_tokens: Vec<u32>,
     /// Place in the queue.
     pub priority: Priority,
 }
 
 impl GenerateRequest {
-    /// A request with sampling by default, no stop strings and normal priority.
+    /// A request for one answer, with sampling by default, nothing that ends it early, and normal priority.
     pub fn new(prompt: Vec<u32>, max_tokens: usize) -> Self {
         Self {
             prompt,
             max_tokens,
             sampling: Sampling::default(),
+            choices: 1,
+            logprobs: None,
             stop: Vec::new(),
+            stop_tokens: Vec::new(),
             priority: Priority::default(),
         }
     }
-}
-
-/// What a [`crate::Generation`] yields: any number of `Prefilled`, then any number of `Token`, then exactly
-/// one of `Finished` and `Failed` (which may come at any point), then nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// This many more prompt tokens were computed. The first one tells that the request left the queue.
-    Prefilled {
-        /// Since the last event; they sum up to the prompt's length.
-        tokens: usize,
-    },
-    /// More of the answer. Texts joined are the whole answer; none ends inside a character or holds part of
-    /// a stop string.
-    Token {
-        /// The next piece of the answer; empty at most in the last such event.
-        text: String,
-        /// Tokens generated since the last event, including those whose text is still held back or was
-        /// cut off by a stop string. They sum up to `Usage::completion_tokens`.
-        tokens: usize,
-    },
-    /// The answer is complete.
-    Finished {
-        /// Why it ended.
-        reason: FinishReason,
-        /// What it took.
-        usage: Usage,
-    },
-    /// The answer will not be completed.
-    Failed(GenerationError),
-}
-
-/// Why an answer is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model ended it, or a stop string came.
-    Stop,
-    /// `max_tokens` were generated.
-    Length,
-}
-
-impl FinishReason {
-    /// OpenAI's name: "stop" or "length".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-        }
-    }
-}
-
-/// Tokens of one finished request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Tokens generated. The token by which a model ends its answer has no text and is not counted.
-    pub completion_tokens: usize,
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use dividend_engine::SubmitError;
 use http::StatusCode;
 
 use crate::payment::PaymentRequired;
@@ -269,5 +270,32 @@ impl ApiError {
     /// Whether a client that retries by status would only waste its time.
     pub(crate) fn never_retry(&self) -> bool {
         matches!(self, Self::Budget { .. } | Self::TokensNever { .. })
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    /// What the backend refuses.
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::QueueFull { limit } => ApiError::QueueFull { waiting: limit },
+            SubmitError::PromptTooLong { prompt_tokens, max_tokens, context_length } => {
+                ApiError::ContextExceeded {
+                    prompt: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
+                    output: u32::try_from(max_tokens).unwrap_or(u32::MAX),
+                    context: u32::try_from(context_length).unwrap_or(u32::MAX),
+                }
+            }
+            SubmitError::Invalid { field, found, expected } => {
+                ApiError::invalid(field, format!("is {found}; it must be {expected}"))
+            }
+            SubmitError::Unhealthy { reason } => {
+                tracing::error!(%reason, "the backend is out of service");
+                ApiError::Unavailable {
+                    model: "asked for".to_owned(),
+                    reason: "its backend has failed".to_owned(),
+                }
+            }
+            other => ApiError::internal(other),
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! wait in one bounded queue, behind one lock that is never held while computing. With nothing to do the
 //! thread sleeps on a condition variable.
 
+mod check;
 mod plan;
 mod queue;
 mod running;
@@ -28,10 +29,6 @@ use crate::backend::Backend;
 use crate::sampler::Sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{EngineError, EngineOptions, GenerateRequest, Generation, SubmitError};
-
-/// Most stop strings of a request, and their length in bytes.
-const MAX_STOPS: usize = 16;
-const MAX_STOP_BYTES: usize = 256;
 
 /// Sizes that hold for the life of an engine.
 #[derive(Debug, Clone, Copy)]
@@ -104,14 +101,19 @@ impl Scheduler {
     /// Queues a request, or says why not.
     pub(crate) fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
         self.check(&request)?;
+        self.check_length(&request)?;
         let seed = match request.sampling.seed {
             Some(seed) => seed,
             None => fresh_seed()?,
         };
         let (events, receiver) = mpsc::unbounded_channel();
-        let sampler = Sampler::new(&request.sampling, seed);
-        let ticket = self.queue.push(request.priority, |id| Job { id, request, sampler, events })?;
-        Ok(Generation::new(receiver, ticket))
+        let choices = request.choices;
+        let request = Arc::new(request);
+        let ticket = self.queue.push(request.priority, choices, |id, choice| {
+            let sampler = Sampler::new(&request.sampling, &request.prompt, seed.wrapping_add(choice as u64));
+            Job { id, choice, request: Arc::clone(&request), sampler, events: events.clone() }
+        })?;
+        Ok(Generation::new(receiver, choices, ticket))
     }
 
     pub(crate) fn health(&self) -> Health {
@@ -122,32 +124,6 @@ impl Scheduler {
         let (queued, active) = self.queue.load();
         self.counters.snapshot(queued, active, self.limits.max_sequences)
     }
-
-    fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
-        let GenerateRequest { prompt, max_tokens, sampling, stop, priority: _ } = request;
-        if prompt.is_empty() {
-            return Err(invalid("prompt", "empty".to_owned(), "at least one token"));
-        }
-        if let Some(token) = prompt.iter().find(|token| **token as usize >= self.vocabulary_size) {
-            let expected = format!("of token ids below {}", self.vocabulary_size);
-            return Err(invalid("prompt", format!("holding {token}"), &expected));
-        }
-        if *max_tokens == 0 {
-            return Err(invalid("max_tokens", "0".to_owned(), "at least 1"));
-        }
-        let (prompt_tokens, max_tokens, context_length) =
-            (prompt.len(), *max_tokens, self.limits.context_length);
-        if prompt_tokens.saturating_add(max_tokens) > context_length {
-            return Err(SubmitError::PromptTooLong { prompt_tokens, max_tokens, context_length });
-        }
-        if !(0.0..=2.0).contains(&sampling.temperature) {
-            return Err(invalid("temperature", sampling.temperature.to_string(), "from 0 to 2"));
-        }
-        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-            return Err(invalid("top_p", sampling.top_p.to_string(), "above 0, up to 1"));
-        }
-        check_stops(stop)
-    }
 }
 
 impl Drop for Scheduler {
@@ -156,24 +132,7 @@ impl Drop for Scheduler {
     }
 }
 
-fn check_stops(stops: &[String]) -> Result<(), SubmitError> {
-    if stops.len() > MAX_STOPS {
-        return Err(invalid("stop", format!("{} texts", stops.len()), &format!("at most {MAX_STOPS} texts")));
-    }
-    match stops.iter().map(String::len).find(|length| !(1..=MAX_STOP_BYTES).contains(length)) {
-        Some(length) => {
-            let expected = format!("of 1 to {MAX_STOP_BYTES} bytes each");
-            Err(invalid("stop", format!("holding a text of {length} bytes"), &expected))
-        }
-        None => Ok(()),
-    }
-}
-
 fn fresh_seed() -> Result<u64, SubmitError> {
     getrandom::u64()
         .map_err(|error| SubmitError::Unhealthy { reason: format!("no source of randomness: {error}") })
-}
-
-fn invalid(field: &'static str, found: String, expected: &str) -> SubmitError {
-    SubmitError::Invalid { field, found, expected: expected.to_owned() }
 }

@@ -48,7 +48,8 @@ impl Plan {
 
     fn next_prefill(&self, running: &[Running]) -> Option<usize> {
         let free = (0..running.len()).filter(|index| !self.0.iter().any(|turn| turn.index == *index));
-        free.min_by_key(|index| running[*index].prefill_order())
+        let ready = free.filter(|index| !running.iter().any(|other| running[*index].follows(other)));
+        ready.min_by_key(|index| running[*index].prefill_order())
     }
 }
 

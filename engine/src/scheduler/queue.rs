@@ -1,6 +1,7 @@
 //! Requests that wait, and those being computed, behind one lock.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -9,11 +10,13 @@ use super::Health;
 use crate::sampler::Sampler;
 use crate::{Event, GenerateRequest, Priority, SubmitError};
 
-/// A request on its way to the worker.
+/// One choice of a request on its way to the worker.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) id: u64,
-    pub(crate) request: GenerateRequest,
+    /// Which choice; the ids of a request's choices follow each other.
+    pub(crate) choice: usize,
+    pub(crate) request: Arc<GenerateRequest>,
     pub(crate) sampler: Sampler,
     pub(crate) events: UnboundedSender<Event>,
 }
@@ -41,13 +44,13 @@ struct State {
 /// A caller's place. Dropping it gives the place to the next request, even before the worker has noticed.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    id: u64,
+    ids: Range<u64>,
     queue: Arc<Queue>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.queue.leave(self.id);
+        self.ids.clone().for_each(|id| self.queue.leave(id));
     }
 }
 
@@ -65,26 +68,29 @@ impl Queue {
         Self { state: Mutex::new(state), wake: Condvar::new(), capacity, waiting_limit }
     }
 
-    /// Adds the job that `make` builds for its id.
+    /// Adds so many jobs, or none: `make` builds each for its id and choice.
     pub(crate) fn push(
         self: &Arc<Self>,
         priority: Priority,
-        make: impl FnOnce(u64) -> Job,
+        choices: usize,
+        make: impl Fn(u64, usize) -> Job,
     ) -> Result<Ticket, SubmitError> {
         let mut state = self.lock();
         if let Health::Failed { reason } = &state.health {
             return Err(SubmitError::Unhealthy { reason: reason.clone() });
         }
-        if state.waiting.len() + state.active.len() >= self.capacity {
+        if state.waiting.len() + state.active.len() + choices > self.capacity {
             return Err(SubmitError::QueueFull { limit: self.waiting_limit });
         }
-        let id = state.next_id;
-        state.next_id += 1;
+        let ids = state.next_id..state.next_id + choices as u64;
+        state.next_id = ids.end;
         let place = state.waiting.partition_point(|job| job.request.priority >= priority);
-        state.waiting.insert(place, make(id));
+        for (choice, id) in ids.clone().enumerate() {
+            state.waiting.insert(place + choice, make(id, choice));
+        }
         drop(state);
         self.wake.notify_one();
-        Ok(Ticket { id, queue: Arc::clone(self) })
+        Ok(Ticket { ids, queue: Arc::clone(self) })
     }
 
     /// Up to `places` jobs for the worker. With `idle` it waits for one; `None` then means that the engine

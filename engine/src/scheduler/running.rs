@@ -7,13 +7,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::Vocabulary;
 use super::queue::Job;
 use crate::backend::{Backend, Chunk, SequenceId};
-use crate::sampler::Sampler;
+use crate::sampler::{Distribution, Sampler};
 use crate::text::TextStream;
-use crate::{Event, FinishReason, GenerationError, Priority, Usage};
+use crate::{Event, FinishReason, GenerationError, Priority, TokenLogprob, TokenLogprobs, Usage};
 
-/// A request and how far it has come.
+/// One choice of a request and how far it has come.
 pub(super) struct Running {
     pub(super) id: u64,
+    choice: usize,
     pub(super) priority: Priority,
     events: UnboundedSender<Event>,
     /// The prompt, then what was generated.
@@ -26,9 +27,14 @@ pub(super) struct Running {
     computed: usize,
     /// Prompt tokens that an event has told of.
     told_prompt: usize,
-    /// Generated tokens that no event has told of.
+    /// Prompt tokens that it did not have to compute, at its first opening.
+    cached_prompt: Option<usize>,
+    /// Generated tokens that no event has told of, and how likely they were.
     untold: usize,
+    untold_logprobs: Vec<TokenLogprobs>,
     sampler: Sampler,
+    logprobs: Option<usize>,
+    stop_tokens: Vec<u32>,
     text: TextStream,
     /// When it last had a prefill turn.
     turn: u64,
@@ -44,19 +50,25 @@ pub(super) enum Step {
 
 impl Running {
     pub(super) fn new(job: Job, turn: u64) -> Self {
-        let Job { id, request, sampler, events } = job;
+        let Job { id, choice, request, sampler, events } = job;
         Self {
             id,
+            choice,
             priority: request.priority,
             events,
             prompt_tokens: request.prompt.len(),
-            tokens: request.prompt,
+            tokens: request.prompt.clone(),
             max_tokens: request.max_tokens,
             sequence: None,
             computed: 0,
-            told_prompt: 0,
+            // The first choice tells of the prompt for all.
+            told_prompt: if choice == 0 { 0 } else { request.prompt.len() },
+            cached_prompt: None,
             untold: 0,
+            untold_logprobs: Vec::new(),
             sampler,
+            logprobs: request.logprobs,
+            stop_tokens: request.stop_tokens.clone(),
             text: TextStream::new(&request.stop),
             turn,
         }
@@ -93,7 +105,15 @@ impl Running {
             let (sequence, cached) = backend.open(&self.tokens);
             self.sequence = Some(sequence);
             self.computed = cached;
+            self.cached_prompt.get_or_insert(cached.min(self.prompt_tokens));
         }
+    }
+
+    /// True while it should wait for `other`, which is computing the same prompt for another choice of the same request.
+    pub(super) fn follows(&self, other: &Self) -> bool {
+        let first = |running: &Self| running.id - running.choice as u64;
+        let is_earlier = first(self) == first(other) && other.choice < self.choice;
+        is_earlier && self.sequence.is_none() && other.computed < other.prompt_tokens
     }
 
     /// Gives its cache back. What it had in it is computed again, if it goes on.
@@ -146,12 +166,15 @@ impl Running {
             .sampler
             .next(logits)
             .ok_or_else(|| GenerationError::Backend("no logit is a finite number".to_owned()))?;
-        if words.ends(token) {
+        if words.ends(token) || self.stop_tokens.contains(&token) {
             let rest = self.text.finish();
             return Ok(self.finish(rest, FinishReason::Stop));
         }
         self.tokens.push(token);
         self.untold += 1;
+        if let Some(top) = self.logprobs {
+            self.untold_logprobs.extend(describe(logits, token, top, words));
+        }
         let piece = self.text.push(words.bytes(token));
         if piece.stopped {
             return Ok(self.finish(piece.text, FinishReason::Stop));
@@ -170,12 +193,29 @@ impl Running {
         if self.untold > 0 || !rest.is_empty() {
             self.tell_text(rest);
         }
-        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.generated() };
-        Step::Done(Event::Finished { reason, usage })
+        let usage = Usage {
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_prompt.unwrap_or_default(),
+            completion_tokens: self.generated(),
+        };
+        Step::Done(Event::Finished { choice: self.choice, reason, usage })
     }
 
     fn tell_text(&mut self, text: String) {
         let tokens = std::mem::take(&mut self.untold);
-        self.tell(Event::Token { text, tokens });
+        let logprobs = std::mem::take(&mut self.untold_logprobs);
+        self.tell(Event::Token { choice: self.choice, text, tokens, logprobs });
     }
+}
+
+/// How likely `token` was, and the most likely others; `None` if no logit is finite.
+fn describe(logits: &[f32], token: u32, top: usize, words: &dyn Vocabulary) -> Option<TokenLogprobs> {
+    let distribution = Distribution::new(logits)?;
+    let describe = |token| TokenLogprob {
+        token,
+        bytes: words.bytes(token).to_vec(),
+        logprob: distribution.logprob(token),
+    };
+    let top = distribution.top(top).into_iter().map(describe).collect();
+    Some(TokenLogprobs { chosen: describe(token), top })
 }

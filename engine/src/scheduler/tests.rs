@@ -176,13 +176,13 @@ fn last(generation: Generation) -> Event {
 }
 
 fn finished(prompt_tokens: usize, completion_tokens: usize, reason: FinishReason) -> Event {
-    Event::Finished { reason, usage: Usage { prompt_tokens, completion_tokens } }
+    Event::Finished { choice: 0, reason, usage: Usage { prompt_tokens, cached_tokens: 0, completion_tokens } }
 }
 
 #[test]
 fn events_tell_of_every_token_and_the_end_once() {
     let rig = rig(1, 0);
-    let token = |tokens| Event::Token { text: "x".repeat(tokens), tokens };
+    let token = |tokens| Event::Token { choice: 0, text: "x".repeat(tokens), tokens, logprobs: Vec::new() };
     let prefilled = |tokens| Event::Prefilled { tokens };
     assert_eq!(
         events(rig.submit(&[1; 6], 2)),
@@ -192,7 +192,11 @@ fn events_tell_of_every_token_and_the_end_once() {
     let stops = GenerateRequest { stop: vec!["xxx".to_owned()], ..request(&[1], 9) };
     assert_eq!(
         events(rig.scheduler.submit(stops).expect("room")),
-        [prefilled(1), Event::Token { text: String::new(), tokens: 3 }, finished(1, 3, FinishReason::Stop)]
+        [
+            prefilled(1),
+            Event::Token { choice: 0, text: String::new(), tokens: 3, logprobs: Vec::new() },
+            finished(1, 3, FinishReason::Stop)
+        ]
     );
     let stats = rig.scheduler.stats();
     assert_eq!((stats.prompt_tokens, stats.generated_tokens, stats.finished), (8, 5, 3));
@@ -341,8 +345,12 @@ fn what_is_cached_is_not_computed_again() {
         events(rig.submit(&prompt, 1)),
         [
             Event::Prefilled { tokens: 6 },
-            Event::Token { text: "x".to_owned(), tokens: 1 },
-            finished(6, 1, FinishReason::Length)
+            Event::Token { choice: 0, text: "x".to_owned(), tokens: 1, logprobs: Vec::new() },
+            Event::Finished {
+                choice: 0,
+                reason: FinishReason::Length,
+                usage: Usage { prompt_tokens: 6, cached_tokens: 5, completion_tokens: 1 },
+            }
         ]
     );
     assert_eq!(rig.order(), [(CACHED, 1)]);

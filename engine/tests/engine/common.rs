@@ -59,11 +59,11 @@ pub fn read(mut generation: Generation) -> Answer {
     while let Some(event) = generation.blocking_next() {
         match event {
             Event::Prefilled { tokens } => prefilled += tokens,
-            Event::Token { text: piece, tokens } => {
+            Event::Token { text: piece, tokens, .. } => {
                 text.push_str(&piece);
                 generated += tokens;
             }
-            Event::Finished { reason, usage } => {
+            Event::Finished { reason, usage, .. } => {
                 assert_eq!((usage.prompt_tokens, usage.completion_tokens), (prefilled, generated));
                 assert_eq!(generation.blocking_next(), None);
                 return Answer { text, reason, usage };
@@ -72,6 +72,11 @@ pub fn read(mut generation: Generation) -> Answer {
         }
     }
     panic!("the stream ended without a last event");
+}
+
+/// Computes an answer.
+pub fn answer(engine: &Engine, request: GenerateRequest) -> Answer {
+    read(engine.submit(request).expect("a sound request"))
 }
 
 /// A greedy request.

@@ -1,6 +1,6 @@
 //! Answers of the real model.
 
-use crate::common::{Answer, engine, greedy, read};
+use crate::common::{answer, engine, greedy, read};
 use dividend_engine::{
     BackendKind, ChatMessage, Engine, EngineOptions, Event, FinishReason, GenerateRequest, Sampling,
     SubmitError,
@@ -19,10 +19,6 @@ fn plain(engine: &Engine, text: &str) -> Vec<u32> {
 
 fn ask(engine: &Engine, question: &str) -> Vec<u32> {
     engine.encode_chat(&[ChatMessage::new("user", question)]).expect("a plain conversation")
-}
-
-fn answer(engine: &Engine, request: GenerateRequest) -> Answer {
-    read(engine.submit(request).expect("a sound request"))
 }
 
 /// Weights and activations are rounded differently from llama.cpp's, so answers part where two words are
@@ -57,7 +53,7 @@ fn begin_as_llama_cpps(engine: &Engine, backend: &str, tokens: usize) {
 fn answers_are_the_same_alone_and_in_company() {
     let engine = engine(EngineOptions { max_sequences: 3, prefill_chunk: 4, ..EngineOptions::default() });
     let seeded = |seed| GenerateRequest {
-        sampling: Sampling { temperature: 0.9, top_p: 0.9, seed: Some(seed) },
+        sampling: Sampling { temperature: 0.9, top_p: 0.9, seed: Some(seed), ..Sampling::default() },
         ..greedy(&plain(&engine, "My favourite colour is"), 6)
     };
     let requests = [greedy(&plain(&engine, "The capital of France is the city of"), 3), seeded(1), seeded(2)];

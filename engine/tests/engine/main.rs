@@ -1,5 +1,6 @@
 //! The engine from outside: the real model's tokens and answers, hostile files, forks.
 
+mod choices;
 mod common;
 mod forks;
 mod generate;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use dividend_chain::eip712::Voucher;
-use dividend_engine::{Sampling, SubmitError};
 use dividend_meter::{CallOpening, MeterError, Usage};
 use dividend_registry::ModelId;
 
@@ -11,7 +10,7 @@ use super::authenticate::{Who, network, required};
 use super::{Authenticated, Routed};
 use crate::account::{Hold, Permit, Rates, Wanted};
 use crate::backend::{Job, Prepared, Served};
-use crate::calls::Call;
+use crate::calls::{Answering, Call};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::payment::{PaymentResponse, SCHEME, Shortfall, Standing, check};
@@ -26,7 +25,7 @@ pub(crate) struct Reserved {
     rates: Rates,
     served: Served,
     settings: Arc<Settings>,
-    prompt: Prepared,
+    prepared: Prepared,
     max_tokens: u32,
     opening: CallOpening,
 }
@@ -40,21 +39,23 @@ impl Routed {
     pub(crate) fn reserve(
         self,
         gateway: &Gateway,
-        prompt: Prepared,
+        prepared: Prepared,
         max_tokens: Option<u32>,
     ) -> Result<Reserved, ApiError> {
-        let max_tokens = self.output_limit(prompt.tokens, max_tokens)?;
+        let max_tokens = self.output_limit(prepared.tokens, max_tokens)?;
         let Self { admitted, target, settings } = self;
         let rates = admitted.rates();
         let (caller, permit) = (admitted.caller, admitted.permit);
         if caller.key().is_some() && target.snapshot.escrow().total_owed_units() > 0 {
             return Err(ApiError::EscrowShort);
         }
-        let worst = Usage { prompt_tokens: prompt.tokens, completion_tokens: max_tokens };
+        let choices = u32::try_from(prepared.request.choices).unwrap_or(u32::MAX);
+        let worst =
+            Usage { prompt_tokens: prepared.tokens, completion_tokens: max_tokens.saturating_mul(choices) };
         let pico = target.price.charge(worst).pico();
         let now_ms = gateway.clock.monotonic_ms();
         let wanted = Wanted {
-            tokens: u64::from(prompt.tokens) + u64::from(max_tokens),
+            tokens: u64::from(worst.prompt_tokens) + u64::from(worst.completion_tokens),
             pico,
             lane: target.model.id.0,
             // Waiting for a place comes on top: a hold must not expire under a call that still runs.
@@ -71,7 +72,7 @@ impl Routed {
             model: target.model.id,
             block: target.snapshot.block().number,
             price: target.price,
-            prompt_tokens: prompt.tokens,
+            prompt_tokens: prepared.tokens,
             hold_pico: pico,
         };
         let rates = rates.after(&hold);
@@ -82,7 +83,7 @@ impl Routed {
             rates,
             served: target.served,
             settings,
-            prompt,
+            prepared,
             max_tokens,
             opening,
         })
@@ -200,12 +201,7 @@ impl Reserved {
     /// # Errors
     /// [`ApiError::QueueFull`], [`ApiError::QueueTimeout`], [`ApiError::Unavailable`] if the journal or the backend
     /// take no call. Nothing is charged then.
-    pub(crate) async fn open(
-        self,
-        gateway: &Arc<Gateway>,
-        sampling: Sampling,
-        stop: Vec<String>,
-    ) -> Result<Call, ApiError> {
+    pub(crate) async fn open(self, gateway: &Arc<Gateway>) -> Result<Call, ApiError> {
         let section = &self.settings.gateway;
         let patience = Patience { calls: section.queue_calls as usize, wait_ms: section.queue_wait_ms };
         let place = self.served.queue.enter(self.caller.priority, patience).await?;
@@ -215,16 +211,16 @@ impl Reserved {
         }
         let paid = self.payment_standing(gateway);
         let guard = gateway.meter.open_call(self.opening).map_err(unmetered)?;
+        let choices = self.prepared.request.choices;
         let job = Job {
-            prompt: self.prompt,
+            prepared: self.prepared,
             max_tokens: self.max_tokens,
-            sampling,
-            stop,
             priority: self.caller.priority.into(),
         };
-        let generation = self.served.backend.submit(job).map_err(refused)?;
+        let generation = self.served.backend.submit(job).map_err(ApiError::from)?;
         let payment = paid.map(|response| PaymentResponse { call: guard.id().to_string(), ..response });
-        Ok(Call::new(gateway.clone(), generation, guard, self.hold, place, self.permit, payment))
+        let answer = Answering { generation, choices };
+        Ok(Call::new(gateway.clone(), answer, guard, self.hold, place, self.permit, payment))
     }
 
     /// The `PAYMENT-RESPONSE` but for the call's id, read before the call can change it.
@@ -249,29 +245,5 @@ fn unmetered(error: MeterError) -> ApiError {
         ApiError::Unavailable { model: "asked for".to_owned(), reason }
     } else {
         ApiError::internal(error)
-    }
-}
-
-fn refused(error: SubmitError) -> ApiError {
-    match error {
-        SubmitError::QueueFull { limit } => ApiError::QueueFull { waiting: limit },
-        SubmitError::PromptTooLong { prompt_tokens, max_tokens, context_length } => {
-            ApiError::ContextExceeded {
-                prompt: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
-                output: u32::try_from(max_tokens).unwrap_or(u32::MAX),
-                context: u32::try_from(context_length).unwrap_or(u32::MAX),
-            }
-        }
-        SubmitError::Invalid { field, found, expected } => {
-            ApiError::invalid(field, format!("is {found}; it must be {expected}"))
-        }
-        SubmitError::Unhealthy { reason } => {
-            tracing::error!(%reason, "the backend is out of service");
-            ApiError::Unavailable {
-                model: "asked for".to_owned(),
-                reason: "its backend has failed".to_owned(),
-            }
-        }
-        other => ApiError::internal(other),
     }
 }

@@ -6,7 +6,7 @@ use dividend_meter::PriceVersion;
 use dividend_registry::{ModelView, Snapshot};
 
 use super::Admitted;
-use crate::backend::{Backend, Prepared, Prompt, Served};
+use crate::backend::{Backend, PrepareError, Prepared, Prompt, Query, Served};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::settings::Settings;
@@ -78,24 +78,27 @@ impl Admitted {
 }
 
 impl Routed {
-    /// Encodes the prompt with the model's own tokenizer, so that its length is exact.
+    /// Encodes the prompt with the model's own tokenizer, so that its length is exact, and checks the parameters.
     ///
     /// # Errors
-    /// [`ApiError::Invalid`] with the template's or tokenizer's reason.
-    pub(crate) async fn encode(&self, prompt: Prompt) -> Result<Prepared, ApiError> {
+    /// [`ApiError::Invalid`] with the template's, tokenizer's or engine's reason.
+    pub(crate) async fn prepare(&self, query: Query) -> Result<Prepared, ApiError> {
         let backend = self.target.served.backend.clone();
-        if prompt.bytes() <= ENCODE_INLINE_BYTES {
-            return encode(&*backend, &prompt);
+        if query.prompt.bytes() <= ENCODE_INLINE_BYTES {
+            return prepare(&*backend, query);
         }
-        let encoding = tokio::task::spawn_blocking(move || encode(&*backend, &prompt));
-        encoding.await.map_err(ApiError::internal)?
+        let preparing = tokio::task::spawn_blocking(move || prepare(&*backend, query));
+        preparing.await.map_err(ApiError::internal)?
     }
 }
 
-fn encode(backend: &dyn Backend, prompt: &Prompt) -> Result<Prepared, ApiError> {
-    let param = match prompt {
+fn prepare(backend: &dyn Backend, query: Query) -> Result<Prepared, ApiError> {
+    let param = match query.prompt {
         Prompt::Chat(_) => "messages",
-        Prompt::Text(_) => "prompt",
+        Prompt::Text(_) | Prompt::Tokens(_) => "prompt",
     };
-    backend.prepare(prompt).map_err(|error| ApiError::invalid(param, format!("cannot be encoded: {error}")))
+    backend.prepare(query).map_err(|error| match error {
+        PrepareError::Prompt(error) => ApiError::invalid(param, format!("cannot be encoded: {error}")),
+        PrepareError::Parameter(error) => error.into(),
+    })
 }

@@ -2,9 +2,9 @@
 
 use std::task::{Context, Poll};
 
-use dividend_engine::{Engine, EngineError, Event, GenerateRequest, Health, SubmitError};
+use dividend_engine::{Engine, Event, GenerateRequest, Health, SubmitError};
 
-use super::{Backend, Generation, Job, Prepared, Prompt};
+use super::{Backend, Generation, Job, PrepareError, Prepared, Prompt, Query};
 
 /// A model that this process computes itself.
 pub struct EngineBackend {
@@ -31,23 +31,28 @@ impl Backend for EngineBackend {
         self.engine.stats().max_sequences
     }
 
-    fn prepare(&self, prompt: &Prompt) -> Result<Prepared, EngineError> {
-        let ids = match prompt {
-            Prompt::Chat(messages) => self.engine.encode_chat(messages)?,
-            Prompt::Text(text) => self.engine.tokenize(text)?,
+    fn prepare(&self, query: Query) -> Result<Prepared, PrepareError> {
+        let prompt = match query.prompt {
+            Prompt::Chat(messages) => self.engine.encode_chat(&messages)?,
+            Prompt::Text(text) => self.engine.tokenize(&text)?,
+            Prompt::Tokens(tokens) => tokens,
         };
-        let tokens = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        Ok(Prepared { ids, tokens })
+        let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let request = GenerateRequest {
+            sampling: query.sampling,
+            choices: query.choices,
+            logprobs: query.logprobs,
+            stop: query.stop,
+            stop_tokens: query.stop_tokens,
+            ..GenerateRequest::new(prompt, 1)
+        };
+        self.engine.check(&request)?;
+        Ok(Prepared { request, tokens })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
-        let request = GenerateRequest {
-            prompt: job.prompt.ids,
-            max_tokens: job.max_tokens as usize,
-            sampling: job.sampling,
-            stop: job.stop,
-            priority: job.priority,
-        };
+        let Job { prepared, max_tokens, priority } = job;
+        let request = GenerateRequest { max_tokens: max_tokens as usize, priority, ..prepared.request };
         Ok(Box::new(self.engine.submit(request)?))
     }
 

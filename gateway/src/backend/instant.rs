@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use dividend_engine::{EngineError, Event, FinishReason, GenerationError, SubmitError, Usage};
+use dividend_engine::{Event, FinishReason, GenerateRequest, GenerationError, SubmitError, Usage};
 use tokio::sync::Semaphore;
 
-use super::{Backend, Generation, Job, Prepared, Prompt};
+use super::{Backend, Generation, Job, PrepareError, Prepared, Query};
 
 /// Answers every prompt with `" w"` repeated: the smaller of its own length and the caller's `max_tokens`.
 ///
@@ -77,9 +77,10 @@ impl Backend for InstantBackend {
         self.sequences
     }
 
-    fn prepare(&self, prompt: &Prompt) -> Result<Prepared, EngineError> {
-        let tokens = u32::try_from(prompt.bytes().div_ceil(4)).unwrap_or(u32::MAX).max(1);
-        Ok(Prepared { ids: Vec::new(), tokens })
+    fn prepare(&self, query: Query) -> Result<Prepared, PrepareError> {
+        let tokens = u32::try_from(query.prompt.bytes().div_ceil(4)).unwrap_or(u32::MAX).max(1);
+        let request = GenerateRequest { choices: query.choices, ..GenerateRequest::new(Vec::new(), 1) };
+        Ok(Prepared { request, tokens })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
@@ -87,7 +88,9 @@ impl Backend for InstantBackend {
         let length = self.tokens.min(job.max_tokens);
         let reason = if job.max_tokens <= self.tokens { FinishReason::Length } else { FinishReason::Stop };
         Ok(Box::new(Fixed {
-            prompt: job.prompt.tokens,
+            prompt: job.prepared.tokens,
+            choices: job.prepared.request.choices,
+            choice: 0,
             length,
             reason,
             told: None,
@@ -133,9 +136,12 @@ impl Gate {
 
 struct Fixed {
     prompt: u32,
+    choices: usize,
+    /// The choice that is given out.
+    choice: usize,
     length: u32,
     reason: FinishReason,
-    /// `None` before the prefill, then the tokens given out; past `length` when the end was told.
+    /// `None` before the prefill, then the tokens given out of the choice.
     told: Option<u32>,
     gate: Option<Gate>,
     fail_after: Option<u32>,
@@ -148,22 +154,30 @@ impl Generation for Fixed {
             self.told = Some(0);
             return Poll::Ready(Some(Event::Prefilled { tokens: self.prompt as usize }));
         };
-        if told > self.length {
+        let choice = self.choice;
+        if choice == self.choices {
             return Poll::Ready(None);
         }
         if let Some(gate) = &mut self.gate {
             std::task::ready!(gate.poll_pass(cx));
         }
         if self.fail_after == Some(told) {
-            self.told = Some(self.length + 1);
+            self.choice = self.choices;
             return Poll::Ready(Some(Event::Failed(GenerationError::Stopped)));
         }
-        self.told = Some(told + 1);
         if told < self.length {
-            return Poll::Ready(Some(Event::Token { text: " w".to_owned(), tokens: 1 }));
+            self.told = Some(told + 1);
+            let (text, logprobs) = (" w".to_owned(), Vec::new());
+            return Poll::Ready(Some(Event::Token { choice, text, tokens: 1, logprobs }));
         }
-        let usage = Usage { prompt_tokens: self.prompt as usize, completion_tokens: self.length as usize };
-        Poll::Ready(Some(Event::Finished { reason: self.reason, usage }))
+        self.told = Some(0);
+        self.choice += 1;
+        let usage = Usage {
+            prompt_tokens: self.prompt as usize,
+            cached_tokens: 0,
+            completion_tokens: self.length as usize,
+        };
+        Poll::Ready(Some(Event::Finished { choice, reason: self.reason, usage }))
     }
 }
 

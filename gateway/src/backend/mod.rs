@@ -6,7 +6,7 @@ mod instant;
 
 use std::task::{Context, Poll};
 
-use dividend_engine::{ChatMessage, EngineError, Event, Priority, Sampling, SubmitError};
+use dividend_engine::{ChatMessage, EngineError, Event, GenerateRequest, Priority, Sampling, SubmitError};
 
 pub use engine::EngineBackend;
 pub use fleet::Backends;
@@ -20,6 +20,8 @@ pub enum Prompt {
     Chat(Vec<ChatMessage>),
     /// Plain text, continued as it stands.
     Text(String),
+    /// Token ids of the model, continued as they stand.
+    Tokens(Vec<u32>),
 }
 
 impl Prompt {
@@ -28,30 +30,55 @@ impl Prompt {
         match self {
             Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
             Self::Text(text) => text.len(),
+            Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
         }
     }
 }
 
-/// A prompt in the form in which its backend takes it, with its exact length.
+/// What is asked, but for the limits that depend on who asks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// What the model is asked.
+    pub prompt: Prompt,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Answers wanted; at least 1.
+    pub choices: usize,
+    /// Tell how likely each token was, and beside it this many of the most likely ones.
+    pub logprobs: Option<usize>,
+    /// Each answer ends before the first of these.
+    pub stop: Vec<String>,
+    /// Each answer ends before the first of these tokens.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// A query that its backend has checked, in the form in which it takes it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Token ids, if the backend works on ids.
-    pub ids: Vec<u32>,
+    /// What to generate; its `max_tokens` and `priority` are not decided yet.
+    pub request: GenerateRequest,
     /// The prompt's length in tokens of the model.
     pub tokens: u32,
 }
 
-/// One answer to be computed. Everything in it was validated against the model.
+/// Why a query cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The template or the tokenizer refuse the prompt.
+    #[error(transparent)]
+    Prompt(#[from] EngineError),
+    /// A parameter asks for what this model cannot do.
+    #[error(transparent)]
+    Parameter(#[from] SubmitError),
+}
+
+/// Answers to be computed.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// From [`Backend::prepare`] of the same backend.
-    pub prompt: Prepared,
-    /// Tokens to generate at most; at least 1.
+    pub prepared: Prepared,
+    /// Tokens to generate at most for each answer; at least 1.
     pub max_tokens: u32,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// The answer ends before the first of these.
-    pub stop: Vec<String>,
     /// Place in the backend's own queue.
     pub priority: Priority,
 }
@@ -67,11 +94,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Calls that are computed at once; more of them wait in the gateway's queue.
     fn sequences(&self) -> usize;
 
-    /// Encodes a prompt. May take milliseconds per hundred kilobytes; never waits for anything.
+    /// Encodes the prompt and checks the rest. May take milliseconds per hundred kilobytes; never waits for anything.
     ///
     /// # Errors
-    /// As the model's template or tokenizer refuse the prompt.
-    fn prepare(&self, prompt: &Prompt) -> Result<Prepared, EngineError>;
+    /// As [`PrepareError`] says.
+    fn prepare(&self, query: Query) -> Result<Prepared, PrepareError>;
 
     /// Takes a job, or refuses it at once; never blocks.
     ///

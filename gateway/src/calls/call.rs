@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dividend_engine::{Event, FinishReason};
+use dividend_engine::{Event, FinishReason, TokenLogprobs};
 use dividend_meter::{CallGuard, CallId, CloseReason, Closed, MeterError, Usage};
 use http::HeaderMap;
 use http::header::HeaderValue;
@@ -28,7 +28,10 @@ const RECEIPT_HEADER: &str = "dividend-receipt";
 /// computing stops, the guard writes CLOSE, and only then money, place and permit are freed, so that nobody is let in
 /// on money that is about to be charged.
 pub(crate) struct Call {
-    generation: Option<Box<dyn Generation>>,
+    answering: Option<Answering>,
+    /// Why the choices ended that have.
+    ends: Vec<FinishReason>,
+    cached_tokens: u64,
     state: State,
     hold: Option<Hold>,
     place: Option<Place>,
@@ -42,6 +45,13 @@ pub(crate) struct Call {
     limit_ms: u64,
 }
 
+/// The answers being computed for a call.
+pub(crate) struct Answering {
+    pub generation: Box<dyn Generation>,
+    /// How many answers there are.
+    pub choices: usize,
+}
+
 enum State {
     Running(CallGuard),
     /// CLOSE is written; the promised durability may still be waited for.
@@ -50,22 +60,25 @@ enum State {
 }
 
 struct Closing {
-    ending: Result<FinishReason, ApiError>,
+    /// The choice that ended last, and why.
+    ending: Result<(usize, FinishReason), ApiError>,
     durable: Pin<Box<dyn Future<Output = Result<Closed, MeterError>> + Send>>,
 }
 
 /// What comes next of an answer.
 pub(crate) enum Step {
-    /// More text; already counted in `usage`.
-    Text { text: String, usage: Usage },
-    /// The end; already in the journal.
+    /// More text of a choice; already counted in `usage`.
+    Text { choice: usize, text: String, logprobs: Vec<TokenLogprobs>, usage: Usage },
+    /// The end of a choice while others go on.
+    Ended { choice: usize, reason: FinishReason, usage: Usage },
+    /// The end of all; already in the journal.
     End(Box<Ending>),
 }
 
 /// How an answer ended.
 pub(crate) enum Ending {
-    /// Complete, with its receipt.
-    Finished { reason: FinishReason, receipt: ReceiptView },
+    /// Complete, with its receipt; the last choice's end has not been told before.
+    Finished { choice: usize, reason: FinishReason, receipt: ReceiptView, cached_tokens: u64 },
     /// Not complete. What was generated until then is charged.
     Failed(ApiError),
 }
@@ -73,7 +86,7 @@ pub(crate) enum Ending {
 impl Call {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
-        generation: Box<dyn Generation>,
+        answering: Answering,
         guard: CallGuard,
         hold: Hold,
         place: Place,
@@ -83,7 +96,9 @@ impl Call {
         let limit_ms = gateway.settings.load().gateway.request_timeout_ms;
         gateway.metrics.calls_in_flight.inc();
         Self {
-            generation: Some(generation),
+            ends: Vec::with_capacity(answering.choices),
+            answering: Some(answering),
+            cached_tokens: 0,
             id: guard.id(),
             state: State::Running(guard),
             hold: Some(hold),
@@ -121,28 +136,36 @@ impl Call {
                 }
                 State::Running(guard) => {
                     let guard: &CallGuard = guard;
-                    let Some(generation) = &mut self.generation else {
+                    let Some(answering) = &mut self.answering else {
                         self.close(Err(ApiError::internal("a call runs without a generation")));
                         continue;
                     };
-                    match generation.poll_event(cx) {
-                        Poll::Ready(Some(Event::Prefilled { tokens })) => guard.prefilled(narrow(tokens)),
-                        Poll::Ready(Some(Event::Token { text, tokens })) => {
+                    match std::task::ready!(answering.generation.poll_event(cx)) {
+                        Some(Event::Prefilled { tokens }) => guard.prefilled(narrow(tokens)),
+                        Some(Event::Token { choice, text, tokens, logprobs }) => {
                             guard.generated(narrow(tokens));
                             let usage = guard.usage();
                             self.note_first_token();
-                            return Poll::Ready(Step::Text { text, usage });
+                            return Poll::Ready(Step::Text { choice, text, logprobs, usage });
                         }
-                        Poll::Ready(Some(Event::Finished { reason, .. })) => self.close(Ok(reason)),
-                        Poll::Ready(Some(Event::Failed(error))) => {
+                        Some(Event::Finished { choice, reason, usage: used }) => {
+                            if choice == 0 {
+                                self.cached_tokens = used.cached_tokens as u64;
+                            }
+                            self.ends.push(reason);
+                            if self.ends.len() < answering.choices {
+                                let usage = guard.usage();
+                                return Poll::Ready(Step::Ended { choice, reason, usage });
+                            }
+                            self.close(Ok((choice, reason)));
+                        }
+                        Some(Event::Failed(error)) => {
                             self.close(Err(ApiError::Generation { detail: error.to_string() }));
                         }
-                        Poll::Ready(None) => {
-                            self.close(Err(ApiError::Generation {
-                                detail: "the backend fell silent".into(),
-                            }));
+                        None => {
+                            let detail = "the backend fell silent".to_owned();
+                            self.close(Err(ApiError::Generation { detail }));
                         }
-                        Poll::Pending => return Poll::Pending,
                     }
                 }
                 State::Closing(closing) => {
@@ -167,13 +190,13 @@ impl Call {
     }
 
     /// Stops computing and writes CLOSE.
-    fn close(&mut self, ending: Result<FinishReason, ApiError>) {
-        self.generation = None;
+    fn close(&mut self, ending: Result<(usize, FinishReason), ApiError>) {
+        self.answering = None;
         let State::Running(guard) = std::mem::replace(&mut self.state, State::Ended) else { return };
         self.settle(&guard);
         let reason = match &ending {
-            Ok(FinishReason::Stop) => CloseReason::Stop,
-            Ok(FinishReason::Length) => CloseReason::Length,
+            Ok(_) if self.ends.contains(&FinishReason::Length) => CloseReason::Length,
+            Ok(_) => CloseReason::Stop,
             Err(ApiError::CallTimeout { .. }) => CloseReason::Cancelled,
             Err(_) => CloseReason::Error,
         };
@@ -197,7 +220,9 @@ impl Call {
         let deployment = self.gateway.meter.deployment();
         let receipt = closed.and_then(|closed| ReceiptView::sign(&closed, &deployment));
         let ending = match (closing.ending, receipt) {
-            (Ok(reason), Ok(receipt)) => Ending::Finished { reason, receipt },
+            (Ok((choice, reason)), Ok(receipt)) => {
+                Ending::Finished { choice, reason, receipt, cached_tokens: self.cached_tokens }
+            }
             (Ok(_), Err(error)) => Ending::Failed(ApiError::internal(error)),
             (Err(error), _) => Ending::Failed(error),
         };
@@ -222,7 +247,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.gateway.metrics.calls_in_flight.dec();
-        self.generation = None;
+        self.answering = None;
         if let State::Running(guard) = std::mem::replace(&mut self.state, State::Ended) {
             self.settle(&guard);
             let usage = guard.usage();

@@ -16,7 +16,9 @@ use crate::body::Body;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::layers::{BodyError, read_all};
-use crate::openai::{Ask, ChatRequest, ChunkWriter, CompletionRequest, Identity, Usage, full_answer, parse};
+use crate::openai::{
+    Ask, ChatRequest, Choice, ChunkWriter, CompletionRequest, Identity, Usage, full_answer, parse,
+};
 
 /// Reads a request body of one endpoint.
 pub(crate) type Parse = fn(&[u8]) -> Result<Ask, ApiError>;
@@ -69,19 +71,20 @@ where
     refuse_encoded(&head.headers)?;
     let ask = parse(&read_all(body).await?)?;
     let routed = admitted.route(gateway, &ask.model)?;
-    let prompt = routed.encode(ask.prompt).await?;
-    let reserved = routed.reserve(gateway, prompt, ask.max_tokens)?;
+    let choices = ask.query.choices;
+    let prepared = routed.prepare(ask.query).await?;
+    let reserved = routed.reserve(gateway, prepared, ask.max_tokens)?;
     *rates = Some(reserved.rates());
-    let call = reserved.open(gateway, ask.sampling, ask.stop).await?;
+    let call = reserved.open(gateway).await?;
     tracing::debug!(call = %call.id(), model = %ask.model, stream = ask.stream, user = ask.user, "opened");
 
     let id = call.id().to_string();
     let created_s = gateway.clock.unix_ms() / 1_000;
     let identity = Identity { shape: ask.shape, call: &id, created_s, model: &ask.model };
     if ask.stream {
-        Ok(streamed(call, ChunkWriter::new(&identity, ask.stream_usage)))
+        Ok(streamed(call, ChunkWriter::new(&identity, ask.stream_usage, choices)))
     } else {
-        whole(call, &identity).await
+        whole(call, &identity, choices).await
     }
 }
 
@@ -108,17 +111,22 @@ fn streamed(call: Call, writer: ChunkWriter) -> Response<Body> {
 }
 
 /// Gathers the whole answer. Dropped when the client leaves, and with it the call.
-async fn whole(mut call: Call, identity: &Identity<'_>) -> Result<Response<Body>, ApiError> {
-    let mut text = String::new();
+async fn whole(mut call: Call, identity: &Identity<'_>, choices: usize) -> Result<Response<Body>, ApiError> {
+    let mut answers: Vec<Choice> = (0..choices).map(|_| Choice::default()).collect();
     let ending = loop {
         match call.step().await {
-            Step::Text { text: more, .. } => text.push_str(&more),
+            Step::Text { choice, text, logprobs, .. } => {
+                answers[choice].text.push_str(&text);
+                answers[choice].logprobs.extend(logprobs);
+            }
+            Step::Ended { choice, reason, .. } => answers[choice].finish_reason = reason.as_str(),
             Step::End(ending) => break *ending,
         }
     };
     let mut response = match ending {
-        Ending::Finished { reason, receipt } => {
-            let bytes = full_answer(identity, &text, reason.as_str(), Usage::of(receipt));
+        Ending::Finished { choice, reason, receipt, cached_tokens } => {
+            answers[choice].finish_reason = reason.as_str();
+            let bytes = full_answer(identity, &answers, Usage::of(receipt, cached_tokens));
             json_bytes(StatusCode::OK, bytes)
         }
         // With its call's id: what was generated until then was charged.

@@ -4,5 +4,5 @@ mod call;
 mod generate;
 mod stream;
 
-pub(crate) use call::{Call, Ending, Step};
+pub(crate) use call::{Answering, Call, Ending, Step};
 pub(crate) use generate::{generate, parse_chat, parse_completion};

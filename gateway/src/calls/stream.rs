@@ -9,7 +9,7 @@ use http_body::Frame;
 
 use super::{Call, Ending, Step};
 use crate::answer::error_json;
-use crate::openai::ChunkWriter;
+use crate::openai::{ChunkWriter, End};
 
 /// A frame is handed out when it has grown to this size, even if more is ready.
 const FRAME_BYTES: usize = 16 << 10;
@@ -38,15 +38,19 @@ impl StreamBody {
         while out.len() < FRAME_BYTES {
             match call.poll_step(cx) {
                 Poll::Pending => return true,
-                Poll::Ready(Step::Text { text, usage }) => {
-                    if !text.is_empty() {
-                        self.writer.text(out, &text, usage.into());
+                Poll::Ready(Step::Text { choice, text, logprobs, usage }) => {
+                    if !text.is_empty() || !logprobs.is_empty() {
+                        self.writer.text(out, choice, &text, &logprobs, usage.into());
                     }
+                }
+                Poll::Ready(Step::Ended { choice, reason, usage }) => {
+                    self.writer.end_choice(out, choice, reason.as_str(), usage.into());
                 }
                 Poll::Ready(Step::End(ending)) => {
                     match *ending {
-                        Ending::Finished { reason, receipt } => {
-                            self.writer.finish(out, reason.as_str(), receipt);
+                        Ending::Finished { choice, reason, receipt, cached_tokens } => {
+                            let finish_reason = reason.as_str();
+                            self.writer.finish(out, End { choice, finish_reason, receipt, cached_tokens });
                         }
                         Ending::Failed(error) => self.writer.error(out, &error_json(&error)),
                     }

@@ -4,46 +4,31 @@ use dividend_engine::ChatMessage;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::Shape;
-use super::sampling::{Shared, Stop, StreamOptions, refuse_unless_empty, refuse_unless_one_of};
-use super::{Ask, StreamUsage};
+use super::parameters::{at_least_one, body, refuse_unless_empty, refuse_unless_one_of};
+use super::{Ask, Shape};
 use crate::backend::Prompt;
 use crate::error::ApiError;
 
-/// The body of a chat completion. A field that is not listed is refused by serde, by name; one that is listed
-/// and cannot be honoured is refused by [`ChatRequest::into_ask`].
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ChatRequest {
-    model: String,
-    messages: Vec<WireMessage>,
-    #[serde(default)]
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    max_tokens: Option<u32>,
-    max_completion_tokens: Option<u32>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    seed: Option<i64>,
-    stop: Option<Stop>,
-    n: Option<u32>,
-    frequency_penalty: Option<f64>,
-    presence_penalty: Option<f64>,
-    logit_bias: Option<Value>,
-    user: Option<String>,
-    response_format: Option<ResponseFormat>,
-    service_tier: Option<Value>,
-    modalities: Option<Vec<String>>,
-    logprobs: Option<Value>,
-    top_logprobs: Option<Value>,
-    tools: Option<Value>,
-    tool_choice: Option<Value>,
-    parallel_tool_calls: Option<Value>,
-    functions: Option<Value>,
-    function_call: Option<Value>,
-    reasoning_effort: Option<Value>,
-    store: Option<Value>,
-    metadata: Option<Value>,
+body! {
+    /// The body of a chat completion. A field that is not listed is refused by serde, by name; one that is listed
+    /// and cannot be honoured is refused by [`ChatRequest::into_ask`].
+    pub(crate) struct ChatRequest {
+        messages: Vec<WireMessage>,
+        max_completion_tokens: Option<u32>,
+        response_format: Option<ResponseFormat>,
+        service_tier: Option<Value>,
+        modalities: Option<Vec<String>>,
+        logprobs: Option<bool>,
+        top_logprobs: Option<u32>,
+        tools: Option<Value>,
+        tool_choice: Option<Value>,
+        parallel_tool_calls: Option<Value>,
+        functions: Option<Value>,
+        function_call: Option<Value>,
+        reasoning_effort: Option<Value>,
+        store: Option<Value>,
+        metadata: Option<Value>,
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,50 +82,34 @@ impl ChatRequest {
     ///
     /// # Errors
     /// `400` naming the parameter that is out of range or not served.
-    pub(crate) fn into_ask(self) -> Result<Ask, ApiError> {
+    pub(crate) fn into_ask(mut self) -> Result<Ask, ApiError> {
         self.refuse_unserved()?;
-        let max_tokens = one_limit(self.max_tokens, self.max_completion_tokens)?;
+        self.max_tokens = one_limit(self.max_tokens, self.max_completion_tokens)?;
         if self.messages.is_empty() {
             return Err(ApiError::invalid("messages", "is empty; at least one message is needed"));
         }
-        let messages = self
-            .messages
-            .into_iter()
-            .enumerate()
-            .map(|(index, message)| message.into_message(index))
-            .collect::<Result<Vec<_>, _>>()?;
-        let stream = self.stream.unwrap_or(false);
-        let stream_usage = stream_usage(self.stream_options, stream)?;
-        let user = self.user.clone();
-        let (sampling, stop) = Shared {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            seed: self.seed,
-            stop: self.stop,
-            n: self.n,
-            frequency_penalty: self.frequency_penalty,
-            presence_penalty: self.presence_penalty,
-            logit_bias: self.logit_bias,
-            user: self.user,
+        let messages = std::mem::take(&mut self.messages).into_iter().enumerate();
+        let messages =
+            messages.map(|(index, message)| message.into_message(index)).collect::<Result<Vec<_>, _>>()?;
+        let logprobs = self.logprobs()?;
+        let mut ask = self.take_shared().ask(Shape::Chat, Prompt::Chat(messages))?;
+        ask.query.logprobs = logprobs;
+        Ok(ask)
+    }
+
+    /// How many alternatives are told beside each token; `None` if nothing of the kind is asked for.
+    fn logprobs(&self) -> Result<Option<usize>, ApiError> {
+        match (self.logprobs.unwrap_or(false), self.top_logprobs) {
+            (false, Some(1..)) => {
+                Err(ApiError::invalid("top_logprobs", "is only taken together with \"logprobs\": true"))
+            }
+            (false, _) => Ok(None),
+            (true, top) => Ok(Some(top.unwrap_or(0) as usize)),
         }
-        .sampling()?;
-        Ok(Ask {
-            model: self.model,
-            prompt: Prompt::Chat(messages),
-            sampling,
-            stop,
-            max_tokens,
-            stream,
-            stream_usage,
-            shape: Shape::Chat,
-            user,
-        })
     }
 
     fn refuse_unserved(&self) -> Result<(), ApiError> {
         for (name, value) in [
-            ("logprobs", &self.logprobs),
-            ("top_logprobs", &self.top_logprobs),
             ("tools", &self.tools),
             ("functions", &self.functions),
             ("reasoning_effort", &self.reasoning_effort),
@@ -240,31 +209,6 @@ fn one_limit(max_tokens: Option<u32>, max_completion_tokens: Option<u32>) -> Res
     }
 }
 
-/// A limit of zero tokens asks for nothing and is refused.
-pub(super) fn at_least_one(name: &'static str, limit: Option<u32>) -> Result<Option<u32>, ApiError> {
-    if limit == Some(0) {
-        return Err(ApiError::invalid(name, "is 0; at least 1 token must be asked for"));
-    }
-    Ok(limit)
-}
-
-/// `stream_options` has no meaning without `stream`, and OpenAI refuses it there.
-pub(super) fn stream_usage(options: Option<StreamOptions>, stream: bool) -> Result<StreamUsage, ApiError> {
-    let Some(options) = options else { return Ok(StreamUsage::Never) };
-    if !stream {
-        return Err(ApiError::invalid("stream_options", "is only taken together with \"stream\": true"));
-    }
-    match (options.include_usage, options.continuous_usage_stats) {
-        (false, false) => Ok(StreamUsage::Never),
-        (true, false) => Ok(StreamUsage::AtEnd),
-        (true, true) => Ok(StreamUsage::Always),
-        (false, true) => Err(ApiError::invalid(
-            "stream_options.continuous_usage_stats",
-            "is only taken together with \"include_usage\": true",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::parse;
@@ -291,12 +235,14 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (extra, name) in [
-            (r#","n":2"#, "n"),
-            (r#","logprobs":true"#, "logprobs"),
+            (r#","n":0"#, "n"),
+            (r#","n":-1"#, "n"),
+            (r#","logprobs":3"#, "logprobs"),
+            (r#","top_logprobs":3"#, "top_logprobs"),
             (r#","tools":[{}]"#, "tools"),
             (r#","response_format":{"type":"json_object"}"#, "response_format"),
-            (r#","logit_bias":{"1":2}"#, "logit_bias"),
-            (r#","frequency_penalty":1"#, "frequency_penalty"),
+            (r#","logit_bias":{"1":200}"#, "logit_bias.1"),
+            (r#","frequency_penalty":3"#, "frequency_penalty"),
             (r#","no_such_thing":1"#, "no_such_thing"),
             (r#","temperature":3"#, "temperature"),
             (r#","temperature":"hot""#, "temperature"),
@@ -320,10 +266,21 @@ mod tests {
     fn parts_are_joined_and_images_refused() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]}"#;
         let ask = parse::<ChatRequest>(body).and_then(ChatRequest::into_ask).expect("text parts");
-        assert_eq!(ask.prompt, Prompt::Chat(vec![ChatMessage::new("user", "ab")]));
+        assert_eq!(ask.query.prompt, Prompt::Chat(vec![ChatMessage::new("user", "ab")]));
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#;
         let error = parse::<ChatRequest>(body).and_then(ChatRequest::into_ask).expect_err("an image");
         assert_eq!(error.param().as_deref(), Some("messages[0].content[0].type"));
+    }
+
+    #[test]
+    fn what_bends_the_choice_is_taken() {
+        let body = r#","n":2,"logprobs":true,"top_logprobs":5,"logit_bias":{"7":-1.5},"frequency_penalty":1,
+            "presence_penalty":-1,"top_k":40,"min_p":0.05,"repetition_penalty":1.1,"stop_token_ids":[2]"#;
+        let query = ask(body).expect("all served").query;
+        assert_eq!((query.choices, query.logprobs, query.stop_tokens), (2, Some(5), vec![2]));
+        assert_eq!((query.sampling.top_k, query.sampling.logit_bias), (40, vec![(7, -1.5)]));
+        assert_eq!(ask(r#","logprobs":true"#).expect("served").query.logprobs, Some(0));
+        assert_eq!(ask(r#","logprobs":false,"top_logprobs":0"#).expect("served").query.logprobs, None);
     }
 
     #[test]

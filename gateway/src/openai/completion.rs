@@ -3,44 +3,51 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Ask;
-use super::answer::Shape;
-use super::chat::{at_least_one, stream_usage};
-use super::sampling::{Shared, Stop, StreamOptions, refuse_unless_empty};
+use super::parameters::{body, refuse_unless_empty};
+use super::{Ask, Shape};
 use crate::backend::Prompt;
 use crate::error::ApiError;
 
 /// OpenAI's default for this endpoint, kept because old clients count on it.
 const DEFAULT_MAX_TOKENS: u32 = 16;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CompletionRequest {
-    model: String,
-    prompt: TextPrompt,
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    max_tokens: Option<u32>,
-    temperature: Option<f64>,
-    top_p: Option<f64>,
-    seed: Option<i64>,
-    stop: Option<Stop>,
-    n: Option<u32>,
-    best_of: Option<u32>,
-    frequency_penalty: Option<f64>,
-    presence_penalty: Option<f64>,
-    logit_bias: Option<Value>,
-    user: Option<String>,
-    echo: Option<Value>,
-    suffix: Option<Value>,
-    logprobs: Option<Value>,
+body! {
+    /// The body of a text completion.
+    pub(crate) struct CompletionRequest {
+        prompt: WirePrompt,
+        best_of: Option<u32>,
+        echo: Option<Value>,
+        suffix: Option<Value>,
+        logprobs: Option<u32>,
+    }
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "one string, or a list with one string")]
-enum TextPrompt {
+#[serde(untagged, expecting = "one string, a list with one string, or one list of token ids")]
+enum WirePrompt {
     One(String),
+    Tokens(Vec<u32>),
     Many(Vec<String>),
+    ManyTokens(Vec<Vec<u32>>),
+}
+
+impl WirePrompt {
+    fn into_prompt(self) -> Result<Prompt, ApiError> {
+        let count = match self {
+            Self::One(text) => return Ok(Prompt::Text(text)),
+            Self::Tokens(tokens) if !tokens.is_empty() => return Ok(Prompt::Tokens(tokens)),
+            Self::Tokens(_) => 0,
+            Self::Many(texts) => match <[String; 1]>::try_from(texts) {
+                Ok([text]) => return Ok(Prompt::Text(text)),
+                Err(texts) => texts.len(),
+            },
+            Self::ManyTokens(lists) => match <[Vec<u32>; 1]>::try_from(lists) {
+                Ok([tokens]) => return Ok(Prompt::Tokens(tokens)),
+                Err(lists) => lists.len(),
+            },
+        };
+        Err(ApiError::unsupported("prompt", format!("it has {count} prompts; send one request per prompt")))
+    }
 }
 
 impl CompletionRequest {
@@ -48,52 +55,19 @@ impl CompletionRequest {
     ///
     /// # Errors
     /// `400` naming the parameter that is out of range or not served.
-    pub(crate) fn into_ask(self) -> Result<Ask, ApiError> {
-        for (name, value) in [("echo", &self.echo), ("logprobs", &self.logprobs)] {
-            refuse_unless_empty(name, value.as_ref())?;
-        }
+    pub(crate) fn into_ask(mut self) -> Result<Ask, ApiError> {
+        refuse_unless_empty("echo", self.echo.as_ref())?;
         if !matches!(&self.suffix, None | Some(Value::Null)) {
             return Err(ApiError::unsupported("suffix", "it is not served; leave it out"));
         }
-        if self.best_of.unwrap_or(1) != 1 {
-            return Err(ApiError::unsupported("best_of", "only best_of = 1 is served"));
+        if self.best_of.is_some_and(|best_of| best_of != self.n.unwrap_or(1)) {
+            return Err(ApiError::unsupported("best_of", "only best_of = n is served"));
         }
-        let text = match self.prompt {
-            TextPrompt::One(text) => text,
-            TextPrompt::Many(texts) => match <[String; 1]>::try_from(texts) {
-                Ok([text]) => text,
-                Err(texts) => {
-                    let message = format!("has {} strings; send one request per prompt", texts.len());
-                    return Err(ApiError::unsupported("prompt", message));
-                }
-            },
-        };
-        let stream = self.stream.unwrap_or(false);
-        let stream_usage = stream_usage(self.stream_options, stream)?;
-        let user = self.user.clone();
-        let (sampling, stop) = Shared {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            seed: self.seed,
-            stop: self.stop,
-            n: self.n,
-            frequency_penalty: self.frequency_penalty,
-            presence_penalty: self.presence_penalty,
-            logit_bias: self.logit_bias,
-            user: self.user,
-        }
-        .sampling()?;
-        Ok(Ask {
-            model: self.model,
-            prompt: Prompt::Text(text),
-            sampling,
-            stop,
-            max_tokens: at_least_one("max_tokens", self.max_tokens)?.or(Some(DEFAULT_MAX_TOKENS)),
-            stream,
-            stream_usage,
-            shape: Shape::Text,
-            user,
-        })
+        let shared = self.take_shared();
+        let mut ask = shared.ask(Shape::Text, self.prompt.into_prompt()?)?;
+        ask.query.logprobs = self.logprobs.map(|top| top as usize);
+        ask.max_tokens = ask.max_tokens.or(Some(DEFAULT_MAX_TOKENS));
+        Ok(ask)
     }
 }
 
@@ -110,10 +84,14 @@ mod tests {
     fn one_prompt_is_taken_in_either_form() {
         for prompt in [r#""a""#, r#"["a"]"#] {
             let ask = ask(&format!(r#"{{"model":"m","prompt":{prompt}}}"#)).expect(prompt);
-            assert_eq!(ask.prompt, Prompt::Text("a".into()));
+            assert_eq!(ask.query.prompt, Prompt::Text("a".into()));
             assert_eq!(ask.max_tokens, Some(16));
         }
-        for prompt in [r#"["a","b"]"#, "[1,2]", "[]"] {
+        for prompt in ["[1,2]", "[[1,2]]"] {
+            let ask = ask(&format!(r#"{{"model":"m","prompt":{prompt}}}"#)).expect(prompt);
+            assert_eq!(ask.query.prompt, Prompt::Tokens(vec![1, 2]));
+        }
+        for prompt in [r#"["a","b"]"#, "[[1],[2]]", "[]", "[-1]", r#"[1,"a"]"#, "null"] {
             let error = ask(&format!(r#"{{"model":"m","prompt":{prompt}}}"#)).expect_err(prompt);
             assert_eq!(error.param().as_deref(), Some("prompt"), "{prompt}");
         }

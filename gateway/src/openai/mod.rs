@@ -3,17 +3,18 @@
 mod answer;
 mod chat;
 mod completion;
+mod logprobs;
+mod parameters;
 mod parse;
-mod sampling;
+mod stream;
 
-pub(crate) use answer::{ChunkWriter, Identity, Shape, Usage, full_answer};
+pub(crate) use answer::{Choice, Identity, Shape, Usage, full_answer};
 pub(crate) use chat::ChatRequest;
 pub(crate) use completion::CompletionRequest;
 pub(crate) use parse::parse;
+pub(crate) use stream::{ChunkWriter, End};
 
-use dividend_engine::Sampling;
-
-use crate::backend::Prompt;
+use crate::backend::Query;
 
 /// Which events of a stream carry `usage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,10 +33,8 @@ pub(crate) enum StreamUsage {
 pub(crate) struct Ask {
     /// A track, `track@n`, or a node id.
     pub model: String,
-    pub prompt: Prompt,
-    pub sampling: Sampling,
-    pub stop: Vec<String>,
-    /// The caller's limit; `None` is whatever fits in the context.
+    pub query: Query,
+    /// The caller's limit for each choice; `None` is whatever fits in the context.
     pub max_tokens: Option<u32>,
     pub stream: bool,
     pub stream_usage: StreamUsage,

@@ -22,7 +22,7 @@ async fn bad_input_names_what_is_wrong_and_costs_nothing() {
         (chat_body(r#","temperature":-0.5"#), 400, "invalid_value", Some("temperature")),
         (chat_body(r#","temperature":2.5"#), 400, "invalid_value", Some("temperature")),
         (chat_body(r#","top_p":1.5"#), 400, "invalid_value", Some("top_p")),
-        (chat_body(r#","n":3"#), 400, "unsupported_parameter", Some("n")),
+        (chat_body(r#","n":0"#), 400, "invalid_value", Some("n")),
         (chat_body(r#","tools":[{"type":"function"}]"#), 400, "unsupported_parameter", Some("tools")),
         (
             chat_body(r#","response_format":{"type":"text","schema":{}}"#),

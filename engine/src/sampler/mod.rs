@@ -1,54 +1,70 @@
 //! Choosing the next token.
 
+mod adjust;
+mod logprobs;
+mod narrow;
+
+use adjust::Adjustments;
+pub(crate) use logprobs::Distribution;
+use narrow::{Narrowing, pick, sum};
+
 use crate::Sampling;
 use crate::packed::{Weights, largest};
 
-/// Chooses tokens for one request. The n-th choice depends on the seed, n and the logits alone, so it does
-/// not matter what else runs at the time.
+/// Chooses the tokens of one answer. The n-th choice depends on the seed, the tokens before it and the logits alone, so it
+/// does not matter what else runs at the time.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     temperature: f32,
-    top_p: f64,
+    adjustments: Adjustments,
+    narrowing: Narrowing,
     seed: u64,
     drawn: u64,
 }
 
 impl Sampler {
-    /// `seed` is used where the request brings none.
-    pub(crate) fn new(sampling: &Sampling, seed: u64) -> Self {
+    /// For an answer to `prompt`. `seed` stands for the request's, which may have none.
+    pub(crate) fn new(sampling: &Sampling, prompt: &[u32], seed: u64) -> Self {
         Self {
             temperature: sampling.temperature,
-            top_p: sampling.top_p.into(),
-            seed: sampling.seed.unwrap_or(seed),
+            adjustments: Adjustments::new(sampling, prompt),
+            narrowing: Narrowing::new(sampling),
+            seed,
             drawn: 0,
         }
     }
 
     /// The next token; `None` if no logit is a finite number, which means that the model is broken.
     pub(crate) fn next(&mut self, logits: &[f32]) -> Option<u32> {
-        let best = argmax(logits)?;
+        let token = self.choose(logits)?;
+        self.adjustments.note(token);
+        Some(token)
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Option<u32> {
+        let logits = self.adjustments.apply(logits);
+        let best = argmax(&logits)?;
         if self.temperature == 0.0 {
             return Some(best as u32);
         }
-        let weights = Weights::new(logits, logits[best], self.temperature);
-        let point = self.uniform();
-        if self.top_p < 1.0 {
-            let kept = nucleus(weights.all(), weights.total, self.top_p);
-            let total: f64 = kept.iter().map(|(_, weight)| f64::from(*weight)).sum();
-            return pick(&kept, point * total);
-        }
-        weights.pick(point * weights.total)
-    }
-
-    /// The next number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014) at position `drawn`.
-    fn uniform(&mut self) -> f64 {
+        let weights = Weights::new(&logits, logits[best], self.temperature);
+        let point = uniform(self.seed, self.drawn);
         self.drawn += 1;
-        let mut mixed = self.seed.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        (mixed >> 11) as f64 / (1_u64 << 53) as f64
+        if self.narrowing.keeps_all() {
+            return weights.pick(point * weights.total);
+        }
+        let kept = self.narrowing.keep(&weights);
+        pick(&kept, point * sum(&kept))
     }
+}
+
+/// A number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014) of `seed` at `position`.
+fn uniform(seed: u64, position: u64) -> f64 {
+    let mut mixed = seed.wrapping_add((position + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// The first of the largest finite logits.
@@ -62,39 +78,12 @@ fn argmax(logits: &[f32]) -> Option<usize> {
     best.map(|(token, _)| token)
 }
 
-/// The most likely tokens, whose weights sum up to `top_p` of the total: as few as will do, most likely first.
-fn nucleus(weights: &[f32], total: f64, top_p: f64) -> Vec<(u32, f32)> {
-    // One that is less likely than an even share of the rest cannot be among them, which spares sorting all.
-    let floor = (1.0 - top_p) / weights.len().saturating_sub(1).max(1) as f64 * total;
-    let tokens = (0..).zip(weights.iter().copied());
-    let mut kept: Vec<(u32, f32)> =
-        tokens.filter(|(_, weight)| f64::from(*weight) >= floor && *weight > 0.0).collect();
-    // A fixed order, so that equal weights never depend on how they were collected.
-    kept.sort_unstable_by(|left, right| right.1.total_cmp(&left.1).then(left.0.cmp(&right.0)));
-    let mut sum = 0.0;
-    let enough = kept.iter().position(|(_, weight)| {
-        sum += f64::from(*weight);
-        sum >= top_p * total
-    });
-    kept.truncate(enough.map_or(kept.len(), |last| last + 1));
-    kept
-}
-
-/// The token at which the weights, added up in order, pass `point`.
-fn pick(weighed: &[(u32, f32)], mut point: f64) -> Option<u32> {
-    let passes = |(_, weight): &&(u32, f32)| {
-        point -= f64::from(*weight);
-        point < 0.0
-    };
-    weighed.iter().find(passes).or(weighed.last()).map(|(token, _)| *token)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sampler(temperature: f32, top_p: f32, seed: u64) -> Sampler {
-        Sampler::new(&Sampling { temperature, top_p, seed: Some(seed) }, 0)
+        Sampler::new(&Sampling { temperature, top_p, ..Sampling::default() }, &[], seed)
     }
 
     fn draw(sampler: &mut Sampler, logits: &[f32], times: usize) -> Vec<u32> {
@@ -141,5 +130,18 @@ mod tests {
     fn a_tiny_top_p_is_greedy() {
         let logits = [0.0, 2.0, 1.0];
         assert_eq!(draw(&mut sampler(1.5, 1e-6, 5), &logits, 20), vec![1; 20]);
+    }
+
+    #[test]
+    fn a_penalty_follows_what_was_chosen() {
+        let sampling = Sampling { frequency_penalty: 0.4, ..Sampling::GREEDY };
+        let mut sampler = Sampler::new(&sampling, &[], 0);
+        assert_eq!(draw(&mut sampler, &[1.0, 0.5, 0.0], 6), [0, 0, 1, 0, 1, 2]);
+    }
+
+    #[test]
+    fn top_k_of_one_is_greedy_at_any_temperature() {
+        let sampling = Sampling { temperature: 2.0, top_k: 1, ..Sampling::default() };
+        assert_eq!(draw(&mut Sampler::new(&sampling, &[], 4), &[0.0, 0.1, 0.2], 20), [2; 20]);
     }
 }

@@ -11,7 +11,7 @@ use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use crate::{EngineError, EngineOptions, Generation, SubmitError};
 
-pub use crate::scheduler::{EngineStats, Health};
+pub use crate::scheduler::{EngineStats, Health, Histogram, Refused};
 
 /// A loaded model. Clones are handles to the same one; when the last is dropped, the engine finishes the
 /// requests that somebody still reads, then its thread ends and its memory is freed.

@@ -25,9 +25,9 @@ mod text;
 mod tokenizer;
 
 pub use digest::digest_file;
-pub use engine::{Engine, EngineStats, Health, ModelInfo};
+pub use engine::{Engine, EngineStats, Health, Histogram, ModelInfo, Refused};
 pub use error::{EngineError, GenerationError, SubmitError};
 pub use generation::Generation;
 pub use gguf::{Gguf, Value};
-pub use options::{BackendKind, EngineOptions};
+pub use options::{BackendKind, EngineOptions, PrefixSharing};
 pub use request::{ChatMessage, Event, FinishReason, GenerateRequest, Priority, Sampling, Usage};

@@ -14,7 +14,7 @@ use candle_core::quantized::gguf_file::{
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
-use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use super::{Backend, CacheFull, Chunk, Outcome, Scope, SequenceId};
 use crate::gguf::{self, Gguf, TensorInfo};
 use crate::{EngineError, GenerationError};
 
@@ -79,7 +79,7 @@ impl Backend for CandleLlama {
         self.shape.layers * self.shape.kv_heads * self.shape.head_width() * key_and_value * f32_bytes
     }
 
-    fn open(&mut self, _tokens: &[u32]) -> (SequenceId, usize) {
+    fn open(&mut self, _tokens: &[u32], _scope: Scope) -> (SequenceId, usize) {
         let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         self.sequences.insert(id, Sequence::new(&self.weights));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::gguf::Gguf;
 use crate::options::BackendKind;
-pub(crate) use crate::packed::{Chunk, SequenceId};
+pub(crate) use crate::packed::{Chunk, KvUse, Scope, SequenceId};
 use crate::{EngineError, EngineOptions, GenerationError};
 use candle::CandleLlama;
 use packed::Packed;
@@ -49,9 +49,19 @@ pub(crate) trait Backend: Send {
     /// KV cache of one token of one sequence, in bytes.
     fn kv_bytes_per_token(&self) -> u64;
 
+    /// How full the KV cache is; `None` if it is not bounded.
+    fn kv(&self) -> Option<KvUse> {
+        None
+    }
+
+    /// True if results are the same to the bit wherever a prompt is cut into chunks.
+    fn cuts_exactly(&self) -> bool {
+        false
+    }
+
     /// A new sequence that will begin with `tokens` (at least one), and how many of them are computed already because
-    /// another sequence began alike; always fewer than all.
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize);
+    /// another sequence of the same scope began alike; always fewer than all.
+    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize);
 
     /// Forgets a sequence and frees its cache.
     fn close(&mut self, sequence: SequenceId);

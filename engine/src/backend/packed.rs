@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::sync::Mutex;
 
-use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use super::{Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
 use crate::gguf::Gguf;
 use crate::packed::{Options, PackedModel, StepError};
 use crate::{EngineError, GenerationError};
@@ -52,8 +52,16 @@ impl Backend for Packed {
         self.0.kv_bytes_per_token()
     }
 
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
-        self.0.open_with_prefix(tokens)
+    fn kv(&self) -> Option<KvUse> {
+        Some(self.0.kv_use())
+    }
+
+    fn cuts_exactly(&self) -> bool {
+        true
+    }
+
+    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize) {
+        self.0.open_in(scope, tokens)
     }
 
     fn close(&mut self, sequence: SequenceId) {

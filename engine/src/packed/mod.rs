@@ -39,7 +39,7 @@ mod workers;
 use std::path::Path;
 
 pub use isa::Isa;
-pub use kv::{KvType, SequenceId};
+pub use kv::{KvType, KvUse, Scope, SequenceId};
 pub use step::{Chunk, Logits, StepError};
 
 use crate::EngineError;
@@ -135,15 +135,25 @@ impl PackedModel {
         self.sequences.available() * POSITIONS
     }
 
+    /// How full the KV cache is.
+    pub fn kv_use(&self) -> KvUse {
+        self.sequences.kv_use()
+    }
+
     /// Opens an empty sequence.
     pub fn open(&mut self) -> SequenceId {
-        self.sequences.open(&[]).0
+        self.sequences.open(Scope::default(), &[]).0
     }
 
     /// Opens a sequence that begins with as many tokens of `prompt` as are in the cache from other
     /// sequences, and says how many: always fewer than the prompt has, so that there is one left to compute.
     pub fn open_with_prefix(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
-        self.sequences.open(prompt)
+        self.open_in(Scope::default(), prompt)
+    }
+
+    /// The same within a scope: only sequences of the same one share what they have computed.
+    pub fn open_in(&mut self, scope: Scope, prompt: &[u32]) -> (SequenceId, usize) {
+        self.sequences.open(scope, prompt)
     }
 
     /// Opens a sequence that begins as `sequence` is now; `None` if that is not open. The two share their

@@ -1,20 +1,32 @@
 //! One request being computed.
 
-use std::cmp::Reverse;
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Vocabulary;
+use super::plan::Candidate;
 use super::queue::Job;
+use super::standing::Standing;
+use super::stats::{Counters, add};
 use crate::backend::{Backend, Chunk, SequenceId};
+use crate::packed::Scope;
 use crate::sampler::Sampler;
 use crate::text::TextStream;
-use crate::{Event, FinishReason, GenerationError, Priority, Usage};
+use crate::{Event, FinishReason, GenerationError, Usage};
 
 /// A request and how far it has come.
 pub(super) struct Running {
-    pub(super) id: u64,
-    pub(super) priority: Priority,
+    pub(super) standing: Standing,
+    /// How often it was set aside.
+    pub(super) set_aside: u32,
+    /// When it came or last had a turn of prefill, by `Order::tick`.
+    pub(super) turn: u64,
+    /// Whose blocks of the KV cache it may begin with.
+    scope: Scope,
+    arrived: Instant,
+    /// When it got its latest token.
+    latest_token: Option<Instant>,
     events: UnboundedSender<Event>,
     /// The prompt, then what was generated.
     tokens: Vec<u32>,
@@ -30,8 +42,6 @@ pub(super) struct Running {
     untold: usize,
     sampler: Sampler,
     text: TextStream,
-    /// When it last had a prefill turn.
-    turn: u64,
 }
 
 /// Whether there is more to do.
@@ -44,10 +54,14 @@ pub(super) enum Step {
 
 impl Running {
     pub(super) fn new(job: Job, turn: u64) -> Self {
-        let Job { id, request, sampler, events } = job;
+        let Job { id, request, sampler, events, scope, arrived } = job;
         Self {
-            id,
-            priority: request.priority,
+            standing: Standing::of(id, &request),
+            set_aside: 0,
+            turn,
+            scope,
+            arrived,
+            latest_token: None,
             events,
             prompt_tokens: request.prompt.len(),
             tokens: request.prompt,
@@ -58,7 +72,6 @@ impl Running {
             untold: 0,
             sampler,
             text: TextStream::new(&request.stop),
-            turn,
         }
     }
 
@@ -72,9 +85,14 @@ impl Running {
         self.sequence.is_some() && self.computed >= self.prompt_tokens && self.pending() == 1
     }
 
-    /// Order of prefill: by priority, then whoever waited longest.
-    pub(super) fn prefill_order(&self) -> (Reverse<Priority>, u64) {
-        (Reverse(self.priority), self.turn)
+    /// What planning has to know of it.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate { standing: self.standing, decoding: self.decoding(), turn: self.turn }
+    }
+
+    /// Tokens that it has so far, all of which need room in the cache.
+    pub(super) fn length(&self) -> usize {
+        self.tokens.len()
     }
 
     /// Tokens to compute before the next can be chosen.
@@ -82,17 +100,23 @@ impl Running {
         self.tokens.len() - self.computed
     }
 
-    /// Notes a turn of prefill.
-    pub(super) fn take_turn(&mut self, turn: u64) {
-        self.turn = turn;
-    }
-
     /// Makes sure that it has a sequence.
-    pub(super) fn open(&mut self, backend: &mut dyn Backend) {
+    pub(super) fn open(&mut self, backend: &mut dyn Backend, counters: &Counters) {
         if self.sequence.is_none() {
-            let (sequence, cached) = backend.open(&self.tokens);
+            let (sequence, cached) = backend.open(&self.tokens, self.scope);
             self.sequence = Some(sequence);
             self.computed = cached;
+            if self.set_aside == 0 {
+                add(&counters.cached_prompt_tokens, cached as u64);
+            }
+        }
+    }
+
+    /// Notes that it has got a token.
+    pub(super) fn note_token(&mut self, now: Instant, counters: &Counters) {
+        match self.latest_token.replace(now) {
+            None => counters.time_to_first_token.add(now.saturating_duration_since(self.arrived)),
+            Some(before) => counters.inter_token.add(now.saturating_duration_since(before)),
         }
     }
 

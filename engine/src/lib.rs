@@ -25,7 +25,7 @@ mod text;
 mod tokenizer;
 
 pub use digest::digest_file;
-pub use engine::{Engine, EngineStats, Health, Histogram, ModelInfo, Refused};
+pub use engine::{Engine, EngineStats, Health, Histogram, LoadProgress, ModelInfo, Refused};
 pub use error::{EngineError, GenerationError, SubmitError};
 pub use generation::Generation;
 pub use gguf::{Gguf, Value};

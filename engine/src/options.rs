@@ -4,7 +4,11 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::EngineError;
-use crate::packed::{KvType, Options, POSITIONS, Scope};
+use crate::gguf::Gguf;
+use crate::packed::{KvType, Options, POSITIONS, Scope, kv_bytes_per_token};
+
+/// As many as the packed backend has numbers for, in blocks.
+const MAX_KV_TOKENS: usize = 1 << 28;
 
 /// What computes logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +53,7 @@ pub struct EngineOptions {
     /// Threads that compute; 0 for one per core, up to 256. candle has one pool for the whole process instead, of
     /// `CANDLE_NUM_THREADS` threads (environment, read once).
     pub threads: usize,
-    /// Memory of the packed backend's KV cache, in tokens of all sequences together; 16 to 2^32. When it is full, the least
+    /// Memory of the packed backend's KV cache, in tokens of all sequences together; 16 to 2^28. When it is full, the least
     /// urgent request waits, and is computed again later. Memory is taken from the system as it is used.
     pub kv_tokens: usize,
     /// The same in bytes, in place of `kv_tokens`: as many blocks of 16 tokens as fit, at least one.
@@ -94,22 +98,26 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
-    /// The packed backend's part.
-    pub(crate) fn packed(&self) -> Options {
+    /// The packed backend's part, for the model that `gguf` describes.
+    pub(crate) fn packed(&self, gguf: &Gguf) -> Result<Options, EngineError> {
+        let kv_blocks = match self.kv_bytes {
+            None => self.kv_tokens / POSITIONS,
+            Some(bytes) => blocks_within(bytes, kv_bytes_per_token(gguf, self.kv_type)?)?,
+        };
         let cores = available_parallelism().map_or(1, usize::from).min(256);
-        Options {
+        Ok(Options {
             threads: if self.threads == 0 { cores } else { self.threads },
             isa: None,
-            kv_blocks: self.kv_tokens / POSITIONS,
+            kv_blocks,
             kv_type: self.kv_type,
             context_cap: self.context_cap.unwrap_or(usize::MAX),
-        }
+        })
     }
 
     /// Refuses values that no engine can honour.
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         within("threads", self.threads, 0, 256, "from 0 to 256")?;
-        within("kv_tokens", self.kv_tokens, POSITIONS, 1 << 32, "from 16 to 2^32")?;
+        within("kv_tokens", self.kv_tokens, POSITIONS, MAX_KV_TOKENS, "from 16 to 2^28")?;
         within("max_sequences", self.max_sequences, 1, 256, "from 1 to 256")?;
         within("queue", self.queue, 0, 65_536, "from 0 to 65536")?;
         within("prefill_chunk", self.prefill_chunk, 1, 4_096, "from 1 to 4096")?;
@@ -122,6 +130,18 @@ impl EngineOptions {
         }
         Ok(())
     }
+}
+
+/// Blocks of the KV cache that fit into so many bytes; no more than there can be tokens.
+fn blocks_within(bytes: u64, bytes_per_token: u64) -> Result<usize, EngineError> {
+    let block = bytes_per_token.saturating_mul(POSITIONS as u64).max(1);
+    let blocks = usize::try_from(bytes / block).unwrap_or(usize::MAX).min(MAX_KV_TOKENS / POSITIONS);
+    if blocks == 0 {
+        let found = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let expected = "at least what 16 tokens of the model take: 16 times ModelInfo::kv_bytes_per_token";
+        return Err(EngineError::Option { option: "kv_bytes", found, expected });
+    }
+    Ok(blocks)
 }
 
 fn within(

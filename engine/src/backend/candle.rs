@@ -25,6 +25,7 @@ const MAX_WIDTH: u64 = 1 << 16;
 /// A loaded model of the llama family.
 pub(crate) struct CandleLlama {
     weights: ModelWeights,
+    weight_bytes: u64,
     shape: Shape,
     sequences: HashMap<SequenceId, Sequence>,
     opened: u64,
@@ -60,7 +61,8 @@ impl CandleLlama {
         let content = content(gguf, shape)?;
         let weights = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).map_err(backend)?;
         Sequence::new(&weights).forward(&[0]).map_err(backend)?;
-        Ok(Self { weights, shape, sequences: HashMap::new(), opened: 0 })
+        let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.bytes).sum();
+        Ok(Self { weights, weight_bytes, shape, sequences: HashMap::new(), opened: 0 })
     }
 }
 
@@ -77,6 +79,10 @@ impl Backend for CandleLlama {
     fn kv_bytes_per_token(&self) -> u64 {
         let (key_and_value, f32_bytes) = (2, 4);
         self.shape.layers * self.shape.kv_heads * self.shape.head_width() * key_and_value * f32_bytes
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     fn open(&mut self, _tokens: &[u32], _scope: Scope) -> (SequenceId, usize) {

@@ -18,15 +18,16 @@ pub(crate) fn check_family(gguf: &Gguf) -> Result<(), EngineError> {
 }
 
 /// Loads the model at `path`, whose header is `gguf`, for a tokenizer of `vocabulary` tokens. What the packed kernels do
-/// not know goes to candle, if that does.
+/// not know goes to candle, if that does. Threads tell `packed` of each piece of a tensor that is ready, in bytes.
 pub(crate) fn load(
     path: &Path,
     gguf: &Gguf,
     vocabulary: usize,
     options: &EngineOptions,
+    packed: &(dyn Fn(u64) + Sync),
 ) -> Result<Box<dyn Backend>, EngineError> {
     if options.backend == BackendKind::Packed {
-        match Packed::load(path, gguf, vocabulary, options.packed()) {
+        match options.packed(gguf).and_then(|options| Packed::load(path, gguf, vocabulary, options, packed)) {
             Err(EngineError::Unsupported { what, found, .. })
                 if CandleLlama::check_architecture(gguf).is_ok() =>
             {
@@ -45,6 +46,9 @@ pub(crate) trait Backend: Send {
 
     /// The longest context that it can compute, in tokens.
     fn context_length(&self) -> usize;
+
+    /// Memory of the weights, in bytes.
+    fn weight_bytes(&self) -> u64;
 
     /// KV cache of one token of one sequence, in bytes.
     fn kv_bytes_per_token(&self) -> u64;

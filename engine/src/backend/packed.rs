@@ -24,8 +24,9 @@ impl Packed {
         gguf: &Gguf,
         vocabulary: usize,
         options: Options,
+        packed: &(dyn Fn(u64) + Sync),
     ) -> Result<Self, EngineError> {
-        let mut model = PackedModel::load(path, gguf, options)?;
+        let mut model = PackedModel::load_with_progress(path, gguf, options, packed)?;
         if model.vocabulary() < vocabulary {
             let detail =
                 format!("the tokenizer has {vocabulary} tokens, the embedding {}", model.vocabulary());
@@ -50,6 +51,10 @@ impl Backend for Packed {
 
     fn kv_bytes_per_token(&self) -> u64 {
         self.0.kv_bytes_per_token()
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.0.weight_bytes() as u64
     }
 
     fn kv(&self) -> Option<KvUse> {

@@ -32,6 +32,29 @@ fn prompts_share_their_beginning_but_never_their_last_token() {
 }
 
 #[test]
+fn beginnings_are_shared_within_a_scope_only() {
+    let mut sequences = Sequences::new(32);
+    let mut fill_in = |scope, close| {
+        let (id, cached) = sequences.open(scope, &prompt(0..48));
+        sequences.reserve(&[(id, 48 - cached)]).expect("room");
+        sequences.commit(id, &prompt(cached as u32..48));
+        if close {
+            sequences.close(id);
+        }
+        (cached, sequences.available())
+    };
+    let (one, other) = (Scope::Shared(1), Scope::Shared(2));
+    assert_eq!(fill_in(one, false), (0, 29));
+    assert_eq!(fill_in(other, false), (0, 26));
+    assert_eq!(fill_in(one, false), (32, 26));
+    assert_eq!(fill_in(Scope::Private, true), (0, 26), "nothing of it is kept");
+    assert_eq!(fill_in(Scope::Private, false), (0, 23));
+    assert_eq!(fill_in(Scope::Private, false), (0, 20), "not even among themselves");
+    let kv = sequences.kv_use();
+    assert_eq!((kv.blocks, kv.available, kv.cached), (32, 20, 0));
+}
+
+#[test]
 fn the_longest_unused_blocks_are_evicted_ends_first() {
     let mut sequences = Sequences::new(4);
     let (id, _) = fill(&mut sequences, &prompt(0..48));

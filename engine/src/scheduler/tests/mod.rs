@@ -114,6 +114,10 @@ impl Backend for Scripted {
         1000
     }
 
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
+
     fn kv_bytes_per_token(&self) -> u64 {
         0
     }

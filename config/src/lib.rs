@@ -26,7 +26,7 @@ mod settlement;
 
 pub use chain::{Chain, Finality};
 pub use dashboard::Dashboard;
-pub use engine::{Engine, EngineBackend};
+pub use engine::{Engine, EngineBackend, KvType, PrefixSharing};
 pub use gateway::Gateway;
 pub use limits::Limits;
 pub use log::{Log, LogFormat};

@@ -1,9 +1,9 @@
 //! The handle that the rest of the program holds.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend;
+use crate::backend::{self, Backend};
 use crate::gguf::Gguf;
 use crate::request::{ChatMessage, GenerateRequest};
 use crate::scheduler::{Scheduler, SchedulerLimits};
@@ -11,7 +11,7 @@ use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
 use crate::{EngineError, EngineOptions, Generation, SubmitError};
 
-pub use crate::scheduler::{EngineStats, Health};
+pub use crate::scheduler::{EngineStats, Health, Histogram, Refused};
 
 /// A loaded model. Clones are handles to the same one; when the last is dropped, the engine finishes the
 /// requests that somebody still reads, then its thread ends and its memory is freed.
@@ -47,8 +47,21 @@ pub struct ModelInfo {
     pub file_bytes: u64,
     /// Number of weights.
     pub parameters: u64,
-    /// KV cache of one token of one sequence.
+    /// Memory of the weights as they are computed with, in bytes.
+    pub weight_bytes: u64,
+    /// KV cache of one token of one sequence, in bytes.
     pub kv_bytes_per_token: u64,
+    /// KV cache of all sequences together at most, in bytes.
+    pub kv_bytes: u64,
+}
+
+/// How far loading has come, in bytes of the file's tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes that are ready.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
 }
 
 impl Engine {
@@ -58,12 +71,25 @@ impl Engine {
     /// The file may come from anywhere: header and shapes are checked before anything of the declared size
     /// is allocated, and one token is computed before the engine is handed out.
     pub fn load(path: &Path, options: EngineOptions) -> Result<Self, EngineError> {
+        Self::load_with_progress(path, options, |_| {})
+    }
+
+    /// The same, telling `progress` how far it has come: first of nothing, then after each megabyte or so, from several
+    /// threads but one at a time, and last of all. A model that candle computes goes from nothing to all at once.
+    pub fn load_with_progress(
+        path: &Path,
+        options: EngineOptions,
+        progress: impl FnMut(LoadProgress) + Send,
+    ) -> Result<Self, EngineError> {
         options.check()?;
         let gguf = Gguf::read(path)?;
         backend::check_family(&gguf)?;
         let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
         let template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
-        let backend = backend::load(path, &gguf, tokenizer.vocab_size(), &options)?;
+        let progress = Progress::new(&gguf, progress);
+        let packed = |bytes| progress.advance(bytes);
+        let backend = backend::load(path, &gguf, tokenizer.vocab_size(), &options, &packed)?;
+        progress.advance(u64::MAX);
         let cap = options.context_cap.unwrap_or(usize::MAX);
         let context_length = backend.context_length().min(cap);
         let info = ModelInfo {
@@ -75,7 +101,9 @@ impl Engine {
             has_chat_template: template.is_some(),
             file_bytes: gguf.file_bytes(),
             parameters: gguf.parameters(),
+            weight_bytes: backend.weight_bytes(),
             kv_bytes_per_token: backend.kv_bytes_per_token(),
+            kv_bytes: kv_bytes(&*backend, context_length, options.max_sequences),
         };
         let limits = SchedulerLimits::new(&options, context_length);
         let scheduler = Scheduler::start(backend, Arc::<Tokenizer>::clone(&tokenizer), limits)?;
@@ -148,6 +176,37 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Engine").field("info", &self.model.info).finish_non_exhaustive()
+    }
+}
+
+/// What the KV cache of all sequences can grow to.
+fn kv_bytes(backend: &dyn Backend, context_length: usize, max_sequences: usize) -> u64 {
+    let tokens = match backend.kv() {
+        Some(kv) => kv.blocks.saturating_mul(kv.block_tokens),
+        None => context_length.saturating_mul(max_sequences),
+    };
+    backend.kv_bytes_per_token().saturating_mul(tokens as u64)
+}
+
+/// Adds up what several threads have packed.
+struct Progress<F>(Mutex<(LoadProgress, F)>);
+
+impl<F: FnMut(LoadProgress)> Progress<F> {
+    fn new(gguf: &Gguf, mut tell: F) -> Self {
+        let total = gguf.tensors().iter().map(|tensor| tensor.bytes).fold(0, u64::saturating_add);
+        let none = LoadProgress { done: 0, total };
+        tell(none);
+        Self(Mutex::new((none, tell)))
+    }
+
+    fn advance(&self, bytes: u64) {
+        // After a panic of `tell` the figure is as good as before.
+        let (progress, tell) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = progress.done.saturating_add(bytes).min(progress.total);
+        if done > progress.done {
+            progress.done = done;
+            tell(*progress);
+        }
     }
 }
 

@@ -102,6 +102,9 @@ pub enum SubmitError {
         /// The range that is accepted.
         expected: String,
     },
+    /// The deadline has passed already.
+    #[error("the request's deadline has passed already: send it earlier, or with a later one")]
+    Late,
     /// The engine has failed too often in a row and takes no more requests: load it again.
     #[error("the engine is out of service: {reason}")]
     Unhealthy {
@@ -127,6 +130,19 @@ pub enum GenerationError {
     /// The inference library returned an error.
     #[error("inference failed: {0}")]
     Backend(String),
+    /// The deadline passed before the request got a place.
+    #[error(
+        "the deadline passed while this request waited for its turn: the engine is busy, try again later"
+    )]
+    ExpiredWaiting,
+    /// The deadline passed while the answer was made; what was generated until then has been told.
+    #[error(
+        "the deadline passed after {generated} tokens of this answer: allow more time, or ask for fewer tokens"
+    )]
+    Expired {
+        /// Tokens generated.
+        generated: usize,
+    },
     /// The engine was stopped, or gave up, before the answer was complete.
     #[error("the engine stopped before this answer was complete")]
     Stopped,

@@ -26,10 +26,10 @@ mod text;
 mod tokenizer;
 
 pub use digest::digest_file;
-pub use engine::{Engine, EngineStats, Health, ModelInfo};
+pub use engine::{Engine, EngineStats, Health, Histogram, LoadProgress, ModelInfo, Refused};
 pub use error::{EngineError, GenerationError, SubmitError};
 pub use event::{Event, FinishReason, TokenLogprob, TokenLogprobs, Usage};
 pub use generation::Generation;
 pub use gguf::{Gguf, Value};
-pub use options::{BackendKind, EngineOptions};
+pub use options::{BackendKind, EngineOptions, PrefixSharing};
 pub use request::{ChatMessage, GenerateRequest, Priority, Sampling};

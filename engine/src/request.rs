@@ -1,5 +1,7 @@
 //! What is asked of the engine.
 
+use std::time::Instant;
+
 /// One message of a conversation, under the roles that the model's chat template knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatMessage {
@@ -70,15 +72,17 @@ impl Default for Sampling {
     }
 }
 
-/// Who goes first when all sequences are taken; equals go in the order of their arrival.
+/// Who goes first when all sequences are taken. Among the requests of one tenant this is an order; between tenants it
+/// decides how much each gets while they compete: a token of high priority counts half as much as one of normal, and one
+/// of low twice as much. Of eight turns one goes to whoever has waited longest, so that low priority is never for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {
-    /// After everybody else.
+    /// After the others.
     Low,
     /// The default.
     #[default]
     Normal,
-    /// Before everybody else.
+    /// Before the others.
     High,
 }
 
@@ -102,6 +106,12 @@ pub struct GenerateRequest {
     pub stop_tokens: Vec<u32>,
     /// Place in the queue.
     pub priority: Priority,
+    /// Who asks, as a number that is the same for all his requests, such as a hash of his address. Tenants get equal parts
+    /// of the engine while they compete; all requests without this are one tenant's.
+    pub tenant: Option<u64>,
+    /// When the answer is of no use any more. A request that still waits then, or is being computed, ends with an error of
+    /// its own; of requests that are equal otherwise, the one with the earliest deadline goes first.
+    pub deadline: Option<Instant>,
 }
 
 impl GenerateRequest {
@@ -116,6 +126,8 @@ impl GenerateRequest {
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             priority: Priority::default(),
+            tenant: None,
+            deadline: None,
         }
     }
 }

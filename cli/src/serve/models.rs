@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use dividend_chain::B256;
-use dividend_engine::{BackendKind, Engine, EngineOptions, digest_file};
+use dividend_engine::packed::KvType;
+use dividend_engine::{BackendKind, Engine, EngineOptions, PrefixSharing, digest_file};
 use dividend_gateway::{Backends, EngineBackend};
 use dividend_registry::{ModelId, Snapshot};
 use tokio::sync::watch;
@@ -34,19 +35,7 @@ pub(super) struct Models {
 impl Models {
     /// Models from the files in `folder`.
     pub(super) fn new(folder: PathBuf, settings: &dividend_config::Engine) -> Self {
-        let backend = match settings.backend {
-            dividend_config::EngineBackend::Packed => BackendKind::Packed,
-            dividend_config::EngineBackend::Candle => BackendKind::Candle,
-        };
-        let options = EngineOptions {
-            backend,
-            threads: settings.threads as usize,
-            kv_tokens: usize::try_from(settings.kv_tokens).unwrap_or(usize::MAX),
-            max_sequences: settings.max_sequences as usize,
-            queue: settings.queue_calls as usize,
-            prefill_chunk: settings.prefill_chunk_tokens as usize,
-            context_cap: Some(settings.max_context_tokens as usize),
-        };
+        let options = engine_options(settings);
         Self { folder, options, refused: HashMap::new() }
     }
 
@@ -120,6 +109,33 @@ impl Models {
             Ok::<_, anyhow::Error>(Engine::load(&file, options)?)
         });
         Ok(EngineBackend::new(engine.await??))
+    }
+}
+
+fn engine_options(settings: &dividend_config::Engine) -> EngineOptions {
+    let target = Duration::from_millis(settings.inter_token_target_ms);
+    EngineOptions {
+        backend: match settings.backend {
+            dividend_config::EngineBackend::Packed => BackendKind::Packed,
+            dividend_config::EngineBackend::Candle => BackendKind::Candle,
+        },
+        threads: settings.threads as usize,
+        kv_tokens: usize::try_from(settings.kv_tokens).unwrap_or(usize::MAX),
+        kv_bytes: settings.kv_bytes,
+        kv_type: match settings.kv_type {
+            dividend_config::KvType::F16 => KvType::F16,
+            dividend_config::KvType::F32 => KvType::F32,
+        },
+        prefix_sharing: match settings.prefix_sharing {
+            dividend_config::PrefixSharing::All => PrefixSharing::All,
+            dividend_config::PrefixSharing::Payer => PrefixSharing::Tenant,
+            dividend_config::PrefixSharing::Off => PrefixSharing::Off,
+        },
+        max_sequences: settings.max_sequences as usize,
+        queue: settings.queue_calls as usize,
+        prefill_chunk: settings.prefill_chunk_tokens as usize,
+        inter_token_target: (!target.is_zero()).then_some(target),
+        context_cap: Some(settings.max_context_tokens as usize),
     }
 }
 

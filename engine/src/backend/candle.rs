@@ -14,7 +14,7 @@ use candle_core::quantized::gguf_file::{
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
-use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use super::{Backend, CacheFull, Chunk, Outcome, Scope, SequenceId};
 use crate::gguf::{self, Gguf, TensorInfo};
 use crate::{EngineError, GenerationError};
 
@@ -25,6 +25,7 @@ const MAX_WIDTH: u64 = 1 << 16;
 /// A loaded model of the llama family.
 pub(crate) struct CandleLlama {
     weights: ModelWeights,
+    weight_bytes: u64,
     shape: Shape,
     sequences: HashMap<SequenceId, Sequence>,
     opened: u64,
@@ -60,7 +61,8 @@ impl CandleLlama {
         let content = content(gguf, shape)?;
         let weights = ModelWeights::from_gguf(content, &mut file, &Device::Cpu).map_err(backend)?;
         Sequence::new(&weights).forward(&[0]).map_err(backend)?;
-        Ok(Self { weights, shape, sequences: HashMap::new(), opened: 0 })
+        let weight_bytes = gguf.tensors().iter().map(|tensor| tensor.bytes).sum();
+        Ok(Self { weights, weight_bytes, shape, sequences: HashMap::new(), opened: 0 })
     }
 }
 
@@ -79,7 +81,11 @@ impl Backend for CandleLlama {
         self.shape.layers * self.shape.kv_heads * self.shape.head_width() * key_and_value * f32_bytes
     }
 
-    fn open(&mut self, _tokens: &[u32]) -> (SequenceId, usize) {
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    fn open(&mut self, _tokens: &[u32], _scope: Scope) -> (SequenceId, usize) {
         let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         self.sequences.insert(id, Sequence::new(&self.weights));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::gguf::Gguf;
 use crate::options::BackendKind;
-pub(crate) use crate::packed::{Chunk, SequenceId};
+pub(crate) use crate::packed::{Chunk, KvUse, Scope, SequenceId};
 use crate::{EngineError, EngineOptions, GenerationError};
 use candle::CandleLlama;
 use packed::Packed;
@@ -18,15 +18,16 @@ pub(crate) fn check_family(gguf: &Gguf) -> Result<(), EngineError> {
 }
 
 /// Loads the model at `path`, whose header is `gguf`, for a tokenizer of `vocabulary` tokens. What the packed kernels do
-/// not know goes to candle, if that does.
+/// not know goes to candle, if that does. Threads tell `packed` of each piece of a tensor that is ready, in bytes.
 pub(crate) fn load(
     path: &Path,
     gguf: &Gguf,
     vocabulary: usize,
     options: &EngineOptions,
+    packed: &(dyn Fn(u64) + Sync),
 ) -> Result<Box<dyn Backend>, EngineError> {
     if options.backend == BackendKind::Packed {
-        match Packed::load(path, gguf, vocabulary, options.packed()) {
+        match options.packed(gguf).and_then(|options| Packed::load(path, gguf, vocabulary, options, packed)) {
             Err(EngineError::Unsupported { what, found, .. })
                 if CandleLlama::check_architecture(gguf).is_ok() =>
             {
@@ -46,12 +47,25 @@ pub(crate) trait Backend: Send {
     /// The longest context that it can compute, in tokens.
     fn context_length(&self) -> usize;
 
+    /// Memory of the weights, in bytes.
+    fn weight_bytes(&self) -> u64;
+
     /// KV cache of one token of one sequence, in bytes.
     fn kv_bytes_per_token(&self) -> u64;
 
+    /// How full the KV cache is; `None` if it is not bounded.
+    fn kv(&self) -> Option<KvUse> {
+        None
+    }
+
+    /// True if results are the same to the bit wherever a prompt is cut into chunks.
+    fn cuts_exactly(&self) -> bool {
+        false
+    }
+
     /// A new sequence that will begin with `tokens` (at least one), and how many of them are computed already because
-    /// another sequence began alike; always fewer than all.
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize);
+    /// another sequence of the same scope began alike; always fewer than all.
+    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize);
 
     /// Forgets a sequence and frees its cache.
     fn close(&mut self, sequence: SequenceId);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::sync::Mutex;
 
-use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use super::{Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
 use crate::gguf::Gguf;
 use crate::packed::{Options, PackedModel, StepError};
 use crate::{EngineError, GenerationError};
@@ -24,8 +24,9 @@ impl Packed {
         gguf: &Gguf,
         vocabulary: usize,
         options: Options,
+        packed: &(dyn Fn(u64) + Sync),
     ) -> Result<Self, EngineError> {
-        let mut model = PackedModel::load(path, gguf, options)?;
+        let mut model = PackedModel::load_with_progress(path, gguf, options, packed)?;
         if model.vocabulary() < vocabulary {
             let detail =
                 format!("the tokenizer has {vocabulary} tokens, the embedding {}", model.vocabulary());
@@ -52,8 +53,20 @@ impl Backend for Packed {
         self.0.kv_bytes_per_token()
     }
 
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
-        self.0.open_with_prefix(tokens)
+    fn weight_bytes(&self) -> u64 {
+        self.0.weight_bytes() as u64
+    }
+
+    fn kv(&self) -> Option<KvUse> {
+        Some(self.0.kv_use())
+    }
+
+    fn cuts_exactly(&self) -> bool {
+        true
+    }
+
+    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize) {
+        self.0.open_in(scope, tokens)
     }
 
     fn close(&mut self, sequence: SequenceId) {

@@ -35,6 +35,8 @@ pub(crate) struct Load<'a> {
     pub(crate) path: &'a Path,
     pub(crate) gguf: &'a Gguf,
     pub(crate) options: Options,
+    /// Told of the bytes of each piece of a tensor that has been packed.
+    pub(crate) packed: &'a (dyn Fn(u64) + Sync),
 }
 
 impl Dispatch for Load<'_> {
@@ -43,17 +45,12 @@ impl Dispatch for Load<'_> {
     fn call<S: Simd>(self, simd: S) -> Self::Output {
         let Options { threads, kv_blocks, kv_type, .. } = self.options;
         let workers = Workers::new(threads).map_err(|error| EngineError::Backend(error.to_string()))?;
-        let model = Model::load(self.path, self.gguf, threads)?;
-        let geometry = Geometry {
-            layers: model.architecture.layers.len(),
-            heads: model.architecture.kv_heads,
-            head_width: model.architecture.head_width,
-            blocks: kv_blocks,
-        };
+        let model = Model::load(self.path, self.gguf, threads, self.packed)?;
+        let geometry = Geometry::of(&model.architecture, kv_blocks);
         let too_large = || EngineError::Option {
             option: "kv_blocks",
             found: kv_blocks,
-            expected: "small enough that the cache fits the address space",
+            expected: "small enough that the cache fits into memory",
         };
         let buffers = Buffers::new(&model, threads);
         Ok(match kv_type {

@@ -39,14 +39,14 @@ mod workers;
 use std::path::Path;
 
 pub use isa::Isa;
-pub use kv::{KvType, SequenceId};
+pub use kv::{KvType, KvUse, Scope, SequenceId};
 pub use step::{Chunk, Logits, StepError};
 
 use crate::EngineError;
 use crate::gguf::Gguf;
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
-use kv::Sequences;
+use kv::{Geometry, Sequences};
 pub(crate) use softmax::{Weights, largest};
 
 /// Whether there are kernels for models of the file's family.
@@ -55,6 +55,12 @@ pub(crate) use softmax::{Weights, largest};
 /// [`EngineError::Unsupported`] if not, [`EngineError::Inconsistent`] if its sizes contradict each other.
 pub(crate) fn check_architecture(gguf: &Gguf) -> Result<(), EngineError> {
     architecture::Architecture::read(gguf).map(|_| ())
+}
+
+/// Bytes of the KV cache for one token of one sequence of the model that the file describes.
+pub(crate) fn kv_bytes_per_token(gguf: &Gguf, kv_type: KvType) -> Result<u64, EngineError> {
+    let architecture = architecture::Architecture::read(gguf)?;
+    Ok(Geometry::of(&architecture, 0).values_per_token() as u64 * kv_type.bytes() as u64)
 }
 
 /// How a model is to be run.
@@ -90,9 +96,22 @@ impl PackedModel {
     /// If an option is out of range, the file cannot be read, or it is of an architecture, a shape or a
     /// format that there are no kernels for.
     pub fn load(path: &Path, gguf: &Gguf, options: Options) -> Result<Self, EngineError> {
+        Self::load_with_progress(path, gguf, options, &|_| {})
+    }
+
+    /// The same; several threads tell `packed` of each piece of a tensor that is done, in bytes of the file.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn load_with_progress(
+        path: &Path,
+        gguf: &Gguf,
+        options: Options,
+        packed: &(dyn Fn(u64) + Sync),
+    ) -> Result<Self, EngineError> {
         options.check()?;
         let isa = options.isa.unwrap_or_else(Isa::detect);
-        let engine = isa.dispatch(Load { path, gguf, options })??;
+        let engine = isa.dispatch(Load { path, gguf, options, packed })??;
         let model = engine.model();
         Ok(Self {
             sequences: Sequences::new(options.kv_blocks),
@@ -135,15 +154,25 @@ impl PackedModel {
         self.sequences.available() * POSITIONS
     }
 
+    /// How full the KV cache is.
+    pub fn kv_use(&self) -> KvUse {
+        self.sequences.kv_use()
+    }
+
     /// Opens an empty sequence.
     pub fn open(&mut self) -> SequenceId {
-        self.sequences.open(&[]).0
+        self.sequences.open(Scope::default(), &[]).0
     }
 
     /// Opens a sequence that begins with as many tokens of `prompt` as are in the cache from other
     /// sequences, and says how many: always fewer than the prompt has, so that there is one left to compute.
     pub fn open_with_prefix(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
-        self.sequences.open(prompt)
+        self.open_in(Scope::default(), prompt)
+    }
+
+    /// The same within a scope: only sequences of the same one share what they have computed.
+    pub fn open_in(&mut self, scope: Scope, prompt: &[u32]) -> (SequenceId, usize) {
+        self.sequences.open(scope, prompt)
     }
 
     /// Opens a sequence that begins as `sequence` is now; `None` if that is not open. The two share their

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use super::architecture::{Architecture, LayerKind};
 use super::isa::LANES;
@@ -55,9 +55,14 @@ pub(crate) struct Projection {
 }
 
 impl Model {
-    /// Reads and packs the tensors of the file at `path`, whose header is `gguf`.
+    /// Reads and packs the tensors of the file at `path`, whose header is `gguf`. `packed` is told of each piece, in bytes.
     #[expect(unsafe_code, reason = "the file is mapped")]
-    pub(crate) fn load(path: &Path, gguf: &Gguf, threads: usize) -> Result<Self, EngineError> {
+    pub(crate) fn load(
+        path: &Path,
+        gguf: &Gguf,
+        threads: usize,
+        packed: &(dyn Fn(u64) + Sync),
+    ) -> Result<Self, EngineError> {
         let architecture = Architecture::read(gguf)?;
         let file = gguf::open(path)?;
         let failed = |source| EngineError::Io { action: "read", path: path.to_owned(), source };
@@ -65,7 +70,7 @@ impl Model {
         // changes the numbers that are read, which are valid whatever they are; whoever cuts it short ends
         // the process, as with any program that it is running.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        let reader = Reader { gguf, map: &map, threads, read: RefCell::default() };
+        let reader = Reader { gguf, map: &map, threads, packed, read: RefCell::default() };
         let (width, vocabulary) = (architecture.width, architecture.vocabulary);
         let embedding = reader.matrix("token_embd.weight", vocabulary, width)?;
         let head = match reader.find("output.weight") {
@@ -111,8 +116,9 @@ impl Model {
 
 struct Reader<'a> {
     gguf: &'a Gguf,
-    map: &'a [u8],
+    map: &'a Mmap,
     threads: usize,
+    packed: &'a (dyn Fn(u64) + Sync),
     /// Names of tensors that have been read.
     read: RefCell<HashSet<String>>,
 }
@@ -200,7 +206,13 @@ impl Reader<'_> {
         let (tensor, bytes) = self.tensor(name, &[height, inputs])?;
         let row_bytes = bytes.len() / height;
         let bytes = &bytes[rows.start * row_bytes..rows.end * row_bytes];
-        Matrix::pack(name, (rows.len(), inputs), tensor.type_id, bytes, self.threads)
+        let Self { map, packed: told, .. } = *self;
+        let start = bytes.as_ptr().addr() - map.as_ptr().addr();
+        let packed = |range: Range<usize>| {
+            release(map, start + range.start..start + range.end);
+            told(range.len() as u64);
+        };
+        Matrix::pack_in_pieces(name, (rows.len(), inputs), tensor.type_id, bytes, self.threads, &packed)
     }
 
     fn optional_vector(&self, name: &str, length: usize) -> Result<Option<Vec<f32>>, EngineError> {
@@ -256,5 +268,17 @@ impl Reader<'_> {
                 supported: "only those of the architecture that the file names".to_owned(),
             }),
         }
+    }
+}
+
+/// Gives back the memory of a part of the file that has been read, so that it is not in memory twice.
+#[expect(unsafe_code, reason = "the file is mapped")]
+fn release(map: &Mmap, range: Range<usize>) {
+    let (advice, length) = (UncheckedAdvice::DontNeed, range.len());
+    // SAFETY: the map is of a file and read-only; a page that is dropped is read from the file again when it is next
+    // needed, with the same bytes.
+    let released = unsafe { map.unchecked_advise_range(advice, range.start, length) };
+    if let Err(error) = released {
+        tracing::debug!(%error, "the system keeps pages of a model file that are not needed any more");
     }
 }

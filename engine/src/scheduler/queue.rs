@@ -1,12 +1,16 @@
 //! Requests that wait, and those being computed, behind one lock.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Health;
+use super::standing::{Standing, Tenant};
+use super::waiting::Waiting;
+use super::{Clock, Health};
+use crate::packed::Scope;
 use crate::sampler::Sampler;
 use crate::{Event, GenerateRequest, Priority, SubmitError};
 
@@ -19,6 +23,32 @@ pub(crate) struct Job {
     pub(crate) request: Arc<GenerateRequest>,
     pub(crate) sampler: Sampler,
     pub(crate) events: UnboundedSender<Event>,
+    /// Whose blocks of the KV cache it may begin with.
+    pub(crate) scope: Scope,
+    /// When it came.
+    pub(crate) arrived: Instant,
+}
+
+/// What the worker asks the queue for.
+#[derive(Debug)]
+pub(crate) struct Offer<'a> {
+    /// Free places.
+    pub(crate) places: usize,
+    /// The places are for requests of a priority above this.
+    pub(crate) above: Option<Priority>,
+    /// The worker has nothing to do until somebody comes.
+    pub(crate) idle: bool,
+    /// Tokens generated since the last offer.
+    pub(crate) generated: &'a [(Tenant, Priority, usize)],
+}
+
+/// What the queue has for the worker.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Those who get a place.
+    pub(crate) begun: Vec<Job>,
+    /// Those whose deadline has passed.
+    pub(crate) expired: Vec<Job>,
 }
 
 /// The meeting point of callers and worker.
@@ -32,10 +62,9 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    /// Highest priority first; equals in order of arrival.
-    waiting: VecDeque<Job>,
+    waiting: Waiting<Job>,
     /// Taken by the worker, and still read by somebody.
-    active: HashSet<u64>,
+    active: HashMap<u64, Tenant>,
     next_id: u64,
     closed: bool,
     health: Health,
@@ -59,8 +88,8 @@ impl Queue {
     /// a refused caller is told.
     pub(crate) fn new(capacity: usize, waiting_limit: usize) -> Self {
         let state = State {
-            waiting: VecDeque::new(),
-            active: HashSet::new(),
+            waiting: Waiting::default(),
+            active: HashMap::new(),
             next_id: 0,
             closed: false,
             health: Health::Ready,
@@ -71,7 +100,6 @@ impl Queue {
     /// Adds so many jobs, or none: `make` builds each for its id and choice.
     pub(crate) fn push(
         self: &Arc<Self>,
-        priority: Priority,
         choices: usize,
         make: impl Fn(u64, usize) -> Job,
     ) -> Result<Ticket, SubmitError> {
@@ -84,36 +112,48 @@ impl Queue {
         }
         let ids = state.next_id..state.next_id + choices as u64;
         state.next_id = ids.end;
-        let place = state.waiting.partition_point(|job| job.request.priority >= priority);
         for (choice, id) in ids.clone().enumerate() {
-            state.waiting.insert(place + choice, make(id, choice));
+            let job = make(id, choice);
+            // The prompt is computed once for all choices.
+            let tokens = if choice == 0 { job.request.prompt.len() } else { 0 };
+            state.waiting.push(Standing::of(id, &job.request), tokens, job);
         }
         drop(state);
         self.wake.notify_one();
         Ok(Ticket { ids, queue: Arc::clone(self) })
     }
 
-    /// Up to `places` jobs for the worker. With `idle` it waits for one; `None` then means that the engine
-    /// was closed and nobody waits any more.
-    pub(crate) fn take(&self, places: usize, idle: bool) -> Option<Vec<Job>> {
+    /// Jobs for the worker. If it is idle, this waits for one; `None` then means that the engine was closed and nobody
+    /// waits any more.
+    pub(crate) fn take(&self, offer: &Offer<'_>, clock: &Clock) -> Option<Taken> {
         let mut state = self.lock();
-        while idle && state.waiting.is_empty() {
+        for (tenant, priority, tokens) in offer.generated {
+            state.waiting.charge(*tenant, *priority, *tokens);
+        }
+        while offer.idle && state.waiting.is_empty() {
             if state.closed {
                 return None;
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let count = places.min(state.waiting.len());
-        let jobs: Vec<Job> = state.waiting.drain(..count).collect();
-        state.active.extend(jobs.iter().map(|job| job.id));
-        Some(jobs)
+        let expired = state.waiting.expire(clock());
+        let mut begun = Vec::new();
+        while begun.len() < offer.places
+            && let Some(job) = state.waiting.next(offer.above)
+        {
+            state.active.insert(job.id, job.request.tenant);
+            begun.push(job);
+        }
+        Some(Taken { begun, expired })
     }
 
     /// Forgets a request: finished, failed, or left by its reader.
     pub(crate) fn leave(&self, id: u64) {
         let mut state = self.lock();
-        state.active.remove(&id);
-        state.waiting.retain(|job| job.id != id);
+        match state.active.remove(&id) {
+            Some(tenant) => state.waiting.leave(tenant),
+            None => drop(state.waiting.remove(id)),
+        }
     }
 
     /// No more requests will come.
@@ -139,7 +179,7 @@ impl Queue {
         let mut state = self.lock();
         state.health = Health::Failed { reason };
         state.active.clear();
-        state.waiting.clear();
+        state.waiting = Waiting::default();
     }
 
     /// Requests that wait and requests being computed.

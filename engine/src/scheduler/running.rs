@@ -1,21 +1,33 @@
 //! One request being computed.
 
-use std::cmp::Reverse;
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Vocabulary;
+use super::plan::Candidate;
 use super::queue::Job;
+use super::standing::Standing;
+use super::stats::{Counters, add};
 use crate::backend::{Backend, Chunk, SequenceId};
+use crate::packed::Scope;
 use crate::sampler::{Distribution, Sampler};
 use crate::text::TextStream;
-use crate::{Event, FinishReason, GenerationError, Priority, TokenLogprob, TokenLogprobs, Usage};
+use crate::{Event, FinishReason, GenerationError, TokenLogprob, TokenLogprobs, Usage};
 
 /// One choice of a request and how far it has come.
 pub(super) struct Running {
-    pub(super) id: u64,
+    pub(super) standing: Standing,
     choice: usize,
-    pub(super) priority: Priority,
+    /// How often it was set aside.
+    pub(super) set_aside: u32,
+    /// When it came or last had a turn of prefill, by `Order::tick`.
+    pub(super) turn: u64,
+    /// Whose blocks of the KV cache it may begin with.
+    scope: Scope,
+    arrived: Instant,
+    /// When it got its latest token.
+    latest_token: Option<Instant>,
     events: UnboundedSender<Event>,
     /// The prompt, then what was generated.
     tokens: Vec<u32>,
@@ -36,8 +48,6 @@ pub(super) struct Running {
     logprobs: Option<usize>,
     stop_tokens: Vec<u32>,
     text: TextStream,
-    /// When it last had a prefill turn.
-    turn: u64,
 }
 
 /// Whether there is more to do.
@@ -50,11 +60,15 @@ pub(super) enum Step {
 
 impl Running {
     pub(super) fn new(job: Job, turn: u64) -> Self {
-        let Job { id, choice, request, sampler, events } = job;
+        let Job { id, choice, request, sampler, events, scope, arrived } = job;
         Self {
-            id,
+            standing: Standing::of(id, &request),
             choice,
-            priority: request.priority,
+            set_aside: 0,
+            turn,
+            scope,
+            arrived,
+            latest_token: None,
             events,
             prompt_tokens: request.prompt.len(),
             tokens: request.prompt.clone(),
@@ -70,7 +84,6 @@ impl Running {
             logprobs: request.logprobs,
             stop_tokens: request.stop_tokens.clone(),
             text: TextStream::new(&request.stop),
-            turn,
         }
     }
 
@@ -84,9 +97,14 @@ impl Running {
         self.sequence.is_some() && self.computed >= self.prompt_tokens && self.pending() == 1
     }
 
-    /// Order of prefill: by priority, then whoever waited longest.
-    pub(super) fn prefill_order(&self) -> (Reverse<Priority>, u64) {
-        (Reverse(self.priority), self.turn)
+    /// What planning has to know of it.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate { standing: self.standing, decoding: self.decoding(), held: false, turn: self.turn }
+    }
+
+    /// Tokens that it has so far, all of which need room in the cache.
+    pub(super) fn length(&self) -> usize {
+        self.tokens.len()
     }
 
     /// Tokens to compute before the next can be chosen.
@@ -94,24 +112,30 @@ impl Running {
         self.tokens.len() - self.computed
     }
 
-    /// Notes a turn of prefill.
-    pub(super) fn take_turn(&mut self, turn: u64) {
-        self.turn = turn;
-    }
-
     /// Makes sure that it has a sequence.
-    pub(super) fn open(&mut self, backend: &mut dyn Backend) {
+    pub(super) fn open(&mut self, backend: &mut dyn Backend, counters: &Counters) {
         if self.sequence.is_none() {
-            let (sequence, cached) = backend.open(&self.tokens);
+            let (sequence, cached) = backend.open(&self.tokens, self.scope);
             self.sequence = Some(sequence);
             self.computed = cached;
             self.cached_prompt.get_or_insert(cached.min(self.prompt_tokens));
+            if self.set_aside == 0 {
+                add(&counters.cached_prompt_tokens, cached as u64);
+            }
+        }
+    }
+
+    /// Notes that it has got a token.
+    pub(super) fn note_token(&mut self, now: Instant, counters: &Counters) {
+        match self.latest_token.replace(now) {
+            None => counters.time_to_first_token.add(now.saturating_duration_since(self.arrived)),
+            Some(before) => counters.inter_token.add(now.saturating_duration_since(before)),
         }
     }
 
     /// True while it should wait for `other`, which is computing the same prompt for another choice of the same request.
     pub(super) fn follows(&self, other: &Self) -> bool {
-        let first = |running: &Self| running.id - running.choice as u64;
+        let first = |running: &Self| running.standing.id - running.choice as u64;
         let is_earlier = first(self) == first(other) && other.choice < self.choice;
         is_earlier && self.sequence.is_none() && other.computed < other.prompt_tokens
     }

@@ -1,19 +1,26 @@
 //! The thread that computes.
 
+use std::cmp::Reverse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use super::plan::{Plan, Turn};
-use super::queue::Queue;
+use super::budget::Costs;
+use super::plan::{Candidate, Order, Room, Turn};
+use super::queue::{Offer, Queue, Taken};
 use super::running::{Running, Step};
+use super::standing::Tenant;
 use super::stats::{Counters, Health, add, add_time};
-use super::{SchedulerLimits, Vocabulary};
+use super::{Clock, SchedulerLimits, Vocabulary};
 use crate::backend::{Backend, Outcome};
-use crate::{Event, GenerationError};
+use crate::{Event, GenerationError, Priority};
 
 /// Requests that may fail in a row before the engine takes itself out of service.
 const MAX_FAILURES: u32 = 3;
+/// Longest chunk of a prompt, if answers depend on where prompts are cut: such a backend's chunk is not shortened while
+/// answers are under way, so it must not be long.
+const LONGEST_GRID: usize = 64;
 
 /// Owns the model and everything being computed.
 pub(super) struct Worker {
@@ -22,11 +29,14 @@ pub(super) struct Worker {
     limits: SchedulerLimits,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    clock: Clock,
     running: Vec<Running>,
-    /// Set aside because the KV cache was full; they go on when a place is free and somebody has ended.
+    /// Set aside because the KV cache was full; they go on, the most urgent first, when there is room.
     aside: Vec<Running>,
-    /// Prefill turns given so far.
-    turns: u64,
+    order: Order,
+    costs: Costs,
+    /// Tokens generated in the latest step.
+    generated: Vec<(Tenant, Priority, usize)>,
     failures: u32,
 }
 
@@ -35,11 +45,24 @@ impl Worker {
         backend: Box<dyn Backend>,
         vocabulary: Arc<dyn Vocabulary>,
         limits: SchedulerLimits,
-        queue: Arc<Queue>,
-        counters: Arc<Counters>,
+        shared: (Arc<Queue>, Arc<Counters>),
+        clock: Clock,
     ) -> Self {
-        let (running, aside) = (Vec::new(), Vec::new());
-        Self { backend, vocabulary, limits, queue, counters, running, aside, turns: 0, failures: 0 }
+        let (queue, counters) = shared;
+        Self {
+            backend,
+            vocabulary,
+            limits,
+            queue,
+            counters,
+            clock,
+            running: Vec::new(),
+            aside: Vec::new(),
+            order: Order::default(),
+            costs: Costs::default(),
+            generated: Vec::new(),
+            failures: 0,
+        }
     }
 
     /// Works until the engine is closed and nobody reads any more, or until it has failed for good.
@@ -55,61 +78,138 @@ impl Worker {
 
     fn work(&mut self) {
         while self.failures < MAX_FAILURES {
-            let places = self.limits.max_sequences - self.running.len() - self.aside.len();
-            let idle = self.running.is_empty() && self.aside.is_empty();
-            let Some(jobs) = self.queue.take(places, idle) else { return };
-            for job in jobs {
-                self.turns += 1;
-                self.running.push(Running::new(job, self.turns));
+            if self.turn().is_none() {
+                return;
             }
-            if self.running.is_empty() {
-                self.running.append(&mut self.aside);
-            }
-            self.drop_abandoned();
-            self.step();
         }
         self.give_up();
     }
 
-    /// Lets go of requests that nobody reads any more.
+    /// Takes in whom there is a place for, lets go of whom nobody waits for, and takes one step. `None` means that nobody
+    /// will come any more.
+    pub(super) fn turn(&mut self) -> Option<()> {
+        self.admit()?;
+        self.drop_abandoned();
+        self.resume();
+        if let Some(kv) = self.backend.kv() {
+            self.counters.note_kv(kv);
+        }
+        self.step();
+        Some(())
+    }
+
+    /// Fills free places. While somebody is set aside they are for more urgent requests only.
+    fn admit(&mut self) -> Option<()> {
+        let inside = self.running.len() + self.aside.len();
+        let offer = Offer {
+            places: self.limits.max_sequences.saturating_sub(inside),
+            above: self.aside.iter().map(|running| holds(running).0).max(),
+            idle: inside == 0,
+            generated: &self.generated,
+        };
+        let Taken { begun, expired } = self.queue.take(&offer, &self.clock)?;
+        self.generated.clear();
+        let now = (self.clock)();
+        for job in expired {
+            add(&self.counters.expired_waiting, 1);
+            // A reader that has left need not be told.
+            let _ = job.events.send(Event::Failed(GenerationError::ExpiredWaiting));
+        }
+        for job in begun {
+            self.counters.queue_wait.add(now.saturating_duration_since(job.arrived));
+            self.order.shares.enter(job.request.tenant);
+            self.running.push(Running::new(job, self.order.tick()));
+        }
+        Some(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn tenants(&self) -> usize {
+        self.order.shares.tenants()
+    }
+
+    /// Lets go of requests that nobody reads any more, and of those whose deadline has passed.
     fn drop_abandoned(&mut self) {
+        let now = (self.clock)();
+        let aside = self.running.len();
+        self.running.append(&mut self.aside);
+        let mut kept_aside = Vec::new();
         for index in (0..self.running.len()).rev() {
-            if self.running[index].abandoned() {
+            let running = &self.running[index];
+            if running.abandoned() {
                 add(&self.counters.cancelled, 1);
                 self.remove(index);
+            } else if running.standing.expired(now) {
+                add(&self.counters.expired_running, 1);
+                let generated = running.generated();
+                self.remove(index).tell(Event::Failed(GenerationError::Expired { generated }));
+            } else if index >= aside {
+                kept_aside.push(self.running.remove(index));
             }
         }
-        self.aside.retain(|running| {
-            let stays = !running.abandoned();
-            if !stays {
-                add(&self.counters.cancelled, 1);
-                self.queue.leave(running.id);
+        self.aside = kept_aside;
+    }
+
+    /// Goes on with those set aside, the most urgent first, as long as there is room for all they have and for everybody's
+    /// next token. One that runs alone needs no room for others.
+    fn resume(&mut self) {
+        while let Some(next) = (0..self.aside.len()).max_by_key(|index| holds(&self.aside[*index])) {
+            let fits = self.backend.kv().is_none_or(|kv| {
+                self.aside[next].length() / kv.block_tokens + 1 + self.running.len() <= kv.available
+            });
+            if !fits && !self.running.is_empty() {
+                return;
             }
-            stays
-        });
+            self.running.push(self.aside.swap_remove(next));
+        }
     }
 
     /// One pass of the model: a token for every answer under way, and prompt tokens within the budget.
     fn step(&mut self) {
-        let plan = Plan::new(&mut self.running, self.limits.prefill_chunk, &mut self.turns);
-        let Self { backend, running, .. } = self;
-        for turn in plan.turns() {
-            running[turn.index].open(&mut **backend);
+        let began = (self.clock)();
+        let mut candidates: Vec<Candidate> = self.running.iter().map(Running::candidate).collect();
+        for (candidate, running) in candidates.iter_mut().zip(&self.running) {
+            candidate.held = self.running.iter().any(|other| running.follows(other));
         }
-        // Opening may have found tokens computed already, so a turn can be shorter than it was planned.
-        let turns: Vec<Turn> = plan.turns().iter().map(|turn| turn.within(&running[turn.index])).collect();
+        let room = self.room(candidates.iter().filter(|candidate| candidate.decoding).count());
+        self.counters.prefill_budget.store(room.tokens as u64, Relaxed);
+        let Self { backend, running, order, counters, .. } = self;
+        // A sequence is opened when its turn comes, to find as much of its beginning in the cache as there is by then.
+        let turns = order.plan(&mut candidates, room, |index| {
+            running[index].open(&mut **backend, counters);
+            running[index].pending()
+        });
+        running.iter_mut().zip(&candidates).for_each(|(running, candidate)| running.turn = candidate.turn);
         let chunks: Vec<_> = turns.iter().filter_map(|turn| running[turn.index].chunk(turn.tokens)).collect();
         if chunks.is_empty() {
             return;
         }
-        let start = Instant::now();
         let outcomes = match catch_unwind(AssertUnwindSafe(|| backend.step(&chunks))) {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(_full)) => return self.make_room(),
             Err(panic) => chunks.iter().map(|_| Err(GenerationError::panicked(&*panic))).collect(),
         };
-        self.account(&turns, start.elapsed());
+        self.account(&turns, (self.clock)().saturating_duration_since(began));
         self.advance(&turns, outcomes);
+        // What a step takes for those who wait for their next token: choosing the tokens included.
+        let elapsed = (self.clock)().saturating_duration_since(began);
+        let answers = turns.iter().filter(|turn| turn.is_decode).count();
+        let tokens: usize = turns.iter().map(|turn| turn.tokens).sum();
+        self.costs.observe(answers, tokens - answers, elapsed);
+    }
+
+    /// Room for prompts beside so many answers under way.
+    fn room(&self, answers: usize) -> Room {
+        let most = self.limits.prefill_chunk;
+        let tokens = match self.limits.inter_token_target {
+            Some(target) if answers > 0 => self.costs.prompt_tokens(answers, target, most),
+            _ => most,
+        };
+        if self.backend.cuts_exactly() {
+            return Room { tokens, grid: None };
+        }
+        let grid = most.min(LONGEST_GRID);
+        Room { tokens: tokens.max(grid), grid: Some(grid) }
     }
 
     /// Shares the time of a step between prompts and answers, by their tokens.
@@ -120,16 +220,23 @@ impl Worker {
         add_time(&self.counters.decode_nanos, decode);
         add_time(&self.counters.prefill_nanos, elapsed.saturating_sub(decode));
         add(&self.counters.prompt_tokens, (tokens - decoded) as u64);
+        add(&self.counters.steps, 1);
     }
 
     fn advance(&mut self, turns: &[Turn], outcomes: Vec<Outcome>) {
         let mut ended = Vec::new();
+        let now = (self.clock)();
         for (turn, outcome) in turns.iter().zip(outcomes) {
             let running = &mut self.running[turn.index];
             let before = running.generated();
             let words = &*self.vocabulary;
             let step = outcome.and_then(|logits| running.advance(turn.tokens, logits.as_deref(), words));
-            add(&self.counters.generated_tokens, (running.generated() - before) as u64);
+            let generated = running.generated() - before;
+            if generated > 0 {
+                add(&self.counters.generated_tokens, generated as u64);
+                running.note_token(now, &self.counters);
+                self.generated.push((running.standing.tenant, running.standing.priority, generated));
+            }
             match step {
                 Ok(step) => {
                     self.succeeded();
@@ -150,15 +257,11 @@ impl Worker {
         }
     }
 
-    /// Sets one request aside so that the others fit into the KV cache: the least urgent, and of those the youngest. One
-    /// that does not fit alone can never be computed.
+    /// Sets one request aside so that the others fit into the KV cache: whoever holds his memory the least. One that does
+    /// not fit alone can never be computed.
     fn make_room(&mut self) {
-        let victim = self
-            .running
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, running)| (running.priority, std::cmp::Reverse(running.id)));
-        let Some((index, _)) = victim else { return };
+        let victim = (0..self.running.len()).min_by_key(|index| holds(&self.running[*index]));
+        let Some(index) = victim else { return };
         if self.running.len() == 1 {
             let error = GenerationError::Backend("the KV cache is too small for this request".to_owned());
             add(&self.counters.failed, 1);
@@ -167,6 +270,7 @@ impl Worker {
         }
         let mut running = self.running.swap_remove(index);
         running.close(&mut *self.backend);
+        running.set_aside += 1;
         self.aside.push(running);
         add(&self.counters.preempted, 1);
     }
@@ -187,12 +291,12 @@ impl Worker {
         add(&self.counters.panics, matches!(error, GenerationError::Panicked(_)).into());
     }
 
-    /// Ends a request. Its place and its cache are free, so those set aside may try again.
+    /// Ends a request. Its place and its cache are free.
     fn remove(&mut self, index: usize) -> Running {
         let mut removed = self.running.remove(index);
         removed.close(&mut *self.backend);
-        self.queue.leave(removed.id);
-        self.running.append(&mut self.aside);
+        self.queue.leave(removed.standing.id);
+        self.order.shares.leave(removed.standing.tenant);
         removed
     }
 
@@ -207,4 +311,9 @@ impl Worker {
         }
         self.queue.fail(format!("{MAX_FAILURES} requests failed in a row, the last with: {reason}"));
     }
+}
+
+/// Who keeps his memory: see `Standing::hold`.
+fn holds(running: &Running) -> (Priority, Reverse<u64>) {
+    running.standing.hold(running.set_aside)
 }

@@ -1,9 +1,10 @@
 //! Reserving the worst case of a call, and opening it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dividend_chain::eip712::Voucher;
-use dividend_meter::{CallOpening, MeterError, Usage};
+use dividend_meter::{CallOpening, MeterError, Payer, Usage};
 use dividend_registry::ModelId;
 
 use super::authenticate::{Who, network, required};
@@ -216,6 +217,8 @@ impl Reserved {
             prepared: self.prepared,
             max_tokens: self.max_tokens,
             priority: self.caller.priority.into(),
+            tenant: tenant(self.opening.payer),
+            deadline: Instant::now() + Duration::from_millis(section.request_timeout_ms),
         };
         let generation = self.served.backend.submit(job).map_err(ApiError::from)?;
         let payment = paid.map(|response| PaymentResponse { call: guard.id().to_string(), ..response });
@@ -235,6 +238,11 @@ impl Reserved {
             served_cumulative: gateway.meter.lane_total(self.opening.payer, self.opening.model).charge.pico(),
         })
     }
+}
+
+/// A payer as the engine tells them apart: the beginning of a hash, which nobody can choose to be another's.
+fn tenant(payer: Payer) -> u64 {
+    u64::from_be_bytes(*payer.payer_key().first_chunk().expect("32 bytes are at least 8"))
 }
 
 /// No call is served that cannot be written down.

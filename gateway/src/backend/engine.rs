@@ -51,8 +51,14 @@ impl Backend for EngineBackend {
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
-        let Job { prepared, max_tokens, priority } = job;
-        let request = GenerateRequest { max_tokens: max_tokens as usize, priority, ..prepared.request };
+        let Job { prepared, max_tokens, priority, tenant, deadline } = job;
+        let request = GenerateRequest {
+            max_tokens: max_tokens as usize,
+            priority,
+            tenant: Some(tenant),
+            deadline: Some(deadline),
+            ..prepared.request
+        };
         Ok(Box::new(self.engine.submit(request)?))
     }
 

@@ -5,6 +5,7 @@ mod fleet;
 mod instant;
 
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use dividend_engine::{ChatMessage, EngineError, Event, GenerateRequest, Priority, Sampling, SubmitError};
 
@@ -55,7 +56,7 @@ pub struct Query {
 /// A query that its backend has checked, in the form in which it takes it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// What to generate; its `max_tokens` and `priority` are not decided yet.
+    /// What to generate; its limits and its place in the queue are not decided yet.
     pub request: GenerateRequest,
     /// The prompt's length in tokens of the model.
     pub tokens: u32,
@@ -81,6 +82,10 @@ pub struct Job {
     pub max_tokens: u32,
     /// Place in the backend's own queue.
     pub priority: Priority,
+    /// Who asks: payers get equal parts of the backend while they compete.
+    pub tenant: u64,
+    /// When the answer is of no use any more.
+    pub deadline: Instant,
 }
 
 /// Something that computes answers of one model.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Scope;
 use super::store::POSITIONS;
 
 /// Names the content of a full block: unlike the block's number, never used again. The default is what
@@ -12,9 +13,11 @@ use super::store::POSITIONS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Content(u64);
 
-/// A full block's content: the block before it, and its tokens.
+/// A full block's content: the block before it, and its tokens, among the sequences of one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
+    /// Who may share it.
+    pub(crate) scope: Scope,
     /// The content before it.
     pub(crate) before: Content,
     /// Its tokens.
@@ -48,6 +51,16 @@ impl Blocks {
         let free = (0..count).map(|block| block as u32).rev().collect();
         let blocks = vec![Block::default(); count];
         Self { blocks, free, idle: BTreeMap::new(), known: HashMap::new(), contents: 0, clock: 0 }
+    }
+
+    /// All blocks.
+    pub(crate) fn count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Unused blocks whose content is kept.
+    pub(crate) fn cached(&self) -> usize {
+        self.idle.len()
     }
 
     /// Blocks that `take` can still give, those with content that nobody uses included.

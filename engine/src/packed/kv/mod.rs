@@ -29,6 +29,34 @@ impl KvType {
     }
 }
 
+/// Which sequences may share what they have computed of equal beginnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Those that bear the same number, whatever it stands for.
+    Shared(u128),
+    /// None: its blocks are nobody else's, before and after it is closed.
+    Private,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::Shared(0)
+    }
+}
+
+/// How full the cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvUse {
+    /// Tokens in a block.
+    pub block_tokens: usize,
+    /// Blocks in all.
+    pub blocks: usize,
+    /// Blocks that no sequence uses, including those whose content is kept because a prompt may begin with it.
+    pub available: usize,
+    /// Of the available ones, those whose content is kept.
+    pub cached: usize,
+}
+
 /// Names a sequence of one model; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceId(u64);
@@ -47,6 +75,8 @@ pub(crate) struct Sequence {
     pub(crate) table: Vec<u32>,
     /// Positions that are filled.
     pub(crate) length: usize,
+    /// Whose blocks it shares.
+    scope: Scope,
     /// The content of its full blocks.
     chain: Content,
     /// Tokens of its last block, while that is not full.
@@ -83,12 +113,20 @@ impl Sequences {
         self.blocks.available()
     }
 
-    /// Opens a sequence that begins with as many of the prompt's tokens as are cached, but never all.
-    pub(crate) fn open(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
-        let mut sequence = Sequence::default();
-        let reusable = prompt.len().saturating_sub(1) / POSITIONS;
+    /// How full the cache is.
+    pub(crate) fn kv_use(&self) -> KvUse {
+        let (blocks, available, cached) =
+            (self.blocks.count(), self.blocks.available(), self.blocks.cached());
+        KvUse { block_tokens: POSITIONS, blocks, available, cached }
+    }
+
+    /// Opens a sequence that begins with as many of the prompt's tokens as are cached in the same scope, but never all.
+    pub(crate) fn open(&mut self, scope: Scope, prompt: &[u32]) -> (SequenceId, usize) {
+        let mut sequence = Sequence { scope, ..Sequence::default() };
+        let shared = matches!(scope, Scope::Shared(_));
+        let reusable = if shared { prompt.len().saturating_sub(1) / POSITIONS } else { 0 };
         for tokens in prompt.as_chunks().0.iter().take(reusable) {
-            let key = Key { before: sequence.chain, tokens: *tokens };
+            let key = Key { scope, before: sequence.chain, tokens: *tokens };
             let Some((block, content)) = self.blocks.find(&key) else { break };
             self.blocks.share(block);
             sequence.table.push(block);
@@ -165,9 +203,11 @@ impl Sequences {
             sequence.tail.push(*token);
             sequence.length += 1;
             if let Some(tokens) = sequence.tail.first_chunk().copied() {
-                let block = &mut sequence.table[sequence.length / POSITIONS - 1];
-                (*block, sequence.chain) =
-                    self.blocks.publish(*block, Key { before: sequence.chain, tokens });
+                if let Scope::Shared(_) = sequence.scope {
+                    let key = Key { scope: sequence.scope, before: sequence.chain, tokens };
+                    let block = &mut sequence.table[sequence.length / POSITIONS - 1];
+                    (*block, sequence.chain) = self.blocks.publish(*block, key);
+                }
                 sequence.tail.clear();
             }
         }

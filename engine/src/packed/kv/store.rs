@@ -1,5 +1,6 @@
 //! The memory of keys and values.
 
+use super::super::architecture::Architecture;
 use super::super::isa::LANES;
 use super::super::number::Number;
 use super::super::shared::Shared;
@@ -21,6 +22,12 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
+    /// The sizes of a model's cache of so many blocks.
+    pub(crate) fn of(architecture: &Architecture, blocks: usize) -> Self {
+        let Architecture { kv_heads: heads, head_width, .. } = *architecture;
+        Self { layers: architecture.layers.len(), heads, head_width, blocks }
+    }
+
     /// Vectors of 16 that one head takes in one block: keys, then values.
     fn vectors(self) -> usize {
         2 * self.head_width
@@ -45,11 +52,12 @@ pub(crate) struct Store<N: Number> {
 }
 
 impl<N: Number> Store<N> {
-    /// Zeroed memory, which the operating system lends when it is first written; `None` if its size
-    /// overflows.
+    /// Zeroed memory, which the operating system lends when it is first written; `None` if it never could lend so much.
     pub(crate) fn new(geometry: Geometry) -> Option<Self> {
         let total =
             geometry.total().filter(|total| total.checked_mul(64).is_some_and(|bytes| bytes < 1 << 47))?;
+        // A failure of this is an error, one of the next would end the process.
+        Vec::<[N::Bits; LANES]>::new().try_reserve_exact(total).ok()?;
         Some(Self { geometry, vectors: vec![[N::Bits::default(); LANES]; total].into() })
     }
 

@@ -8,7 +8,7 @@ fn prompt(tokens: std::ops::Range<u32>) -> Vec<u32> {
 
 /// Opens a sequence with a prompt, as a step would, and returns it with the number of cached tokens.
 fn fill(sequences: &mut Sequences, tokens: &[u32]) -> (SequenceId, usize) {
-    let (id, cached) = sequences.open(tokens);
+    let (id, cached) = sequences.open(Scope::default(), tokens);
     sequences.reserve(&[(id, tokens.len() - cached)]).expect("room");
     sequences.commit(id, &tokens[cached..]);
     (id, cached)
@@ -27,8 +27,31 @@ fn prompts_share_their_beginning_but_never_their_last_token() {
         sequences.close(id);
     }
     assert_eq!(sequences.available(), 16);
-    let (_, cached) = sequences.open(&prompt(0..49));
+    let (_, cached) = sequences.open(Scope::default(), &prompt(0..49));
     assert_eq!((cached, sequences.available()), (48, 13), "kept after its sequences were closed");
+}
+
+#[test]
+fn beginnings_are_shared_within_a_scope_only() {
+    let mut sequences = Sequences::new(32);
+    let mut fill_in = |scope, close| {
+        let (id, cached) = sequences.open(scope, &prompt(0..48));
+        sequences.reserve(&[(id, 48 - cached)]).expect("room");
+        sequences.commit(id, &prompt(cached as u32..48));
+        if close {
+            sequences.close(id);
+        }
+        (cached, sequences.available())
+    };
+    let (one, other) = (Scope::Shared(1), Scope::Shared(2));
+    assert_eq!(fill_in(one, false), (0, 29));
+    assert_eq!(fill_in(other, false), (0, 26));
+    assert_eq!(fill_in(one, false), (32, 26));
+    assert_eq!(fill_in(Scope::Private, true), (0, 26), "nothing of it is kept");
+    assert_eq!(fill_in(Scope::Private, false), (0, 23));
+    assert_eq!(fill_in(Scope::Private, false), (0, 20), "not even among themselves");
+    let kv = sequences.kv_use();
+    assert_eq!((kv.blocks, kv.available, kv.cached), (32, 20, 0));
 }
 
 #[test]
@@ -38,7 +61,7 @@ fn the_longest_unused_blocks_are_evicted_ends_first() {
     sequences.close(id);
     let (other, _) = fill(&mut sequences, &prompt(100..132));
     sequences.close(other);
-    assert_eq!(sequences.open(&prompt(0..64)).1, 32, "its third block has gone");
+    assert_eq!(sequences.open(Scope::default(), &prompt(0..64)).1, 32, "its third block has gone");
 }
 
 #[test]

@@ -12,6 +12,9 @@ mod super_block;
 mod tests;
 mod tile;
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
 use super::activations::{BLOCK, Forms};
 use super::isa::LANES;
 use super::number::{Brain, Half, Single};
@@ -21,6 +24,9 @@ use float::Floats;
 use small::{Q4_0, Q4_1, Q5_0};
 use super_block::{Q4K, Q6K};
 pub(crate) use tile::Tile;
+
+/// Bytes of the file after which a thread tells how far it has come.
+const PIECE: usize = 1 << 20;
 
 /// Columns of tiles in one of the formats.
 pub(crate) enum Tiles {
@@ -65,12 +71,24 @@ impl Matrix {
     /// `name` is for errors. Uses `threads` threads.
     pub(crate) fn pack(
         name: &str,
-        (outputs, inputs): (usize, usize),
+        shape: (usize, usize),
         type_id: u32,
         file: &[u8],
         threads: usize,
     ) -> Result<Self, EngineError> {
-        let pack = Packing { name, outputs, inputs, file, threads };
+        Self::pack_in_pieces(name, shape, type_id, file, threads, &|_| {})
+    }
+
+    /// The same; the threads tell `packed` of each range of `file` that they are done with.
+    pub(crate) fn pack_in_pieces(
+        name: &str,
+        (outputs, inputs): (usize, usize),
+        type_id: u32,
+        file: &[u8],
+        threads: usize,
+        packed: &(dyn Fn(Range<usize>) + Sync),
+    ) -> Result<Self, EngineError> {
+        let pack = Packing { name, outputs, inputs, file, threads, packed };
         let tiles = match type_id {
             0 => Tiles::F32(pack.run()?),
             1 => Tiles::F16(pack.run()?),
@@ -144,6 +162,7 @@ struct Packing<'a> {
     inputs: usize,
     file: &'a [u8],
     threads: usize,
+    packed: &'a (dyn Fn(Range<usize>) + Sync),
 }
 
 impl Packing<'_> {
@@ -163,27 +182,36 @@ impl Packing<'_> {
             let (outputs, found) = (self.outputs, self.file.len());
             return Err(wrong(format!("{outputs} rows of {row_bytes} bytes are not its {found} bytes")));
         }
-        let columns: Vec<usize> = (0..self.outputs.div_ceil(LANES)).collect();
-        let share = columns.len().div_ceil(self.threads.max(1));
+        let (columns, per_column) = (self.outputs.div_ceil(LANES), self.inputs / width);
+        let share = columns.div_ceil(self.threads.max(1));
+        let mut tiles: Vec<T> = Vec::with_capacity(columns * per_column);
+        let room = &mut tiles.spare_capacity_mut()[..columns * per_column];
         std::thread::scope(|scope| {
-            let parts: Vec<_> = columns
-                .chunks(share)
-                .map(|columns| scope.spawn(move || self.columns::<T>(columns, row_bytes)))
+            let starts = (0..).step_by(share);
+            let parts: Vec<_> = starts
+                .zip(room.chunks_mut(share * per_column))
+                .map(|(start, room)| scope.spawn(move || self.columns(start, room, row_bytes)))
                 .collect();
-            let mut tiles = Vec::with_capacity(columns.len() * (self.inputs / width));
-            for part in parts {
-                tiles.extend(part.join().map_err(|_| wrong("packing it panicked".to_owned()))?);
-            }
-            Ok(tiles)
-        })
+            let ends: Vec<_> = parts.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            ends.into_iter().try_for_each(|end| end.map_err(|_| wrong("packing it panicked".to_owned())))
+        })?;
+        #[expect(unsafe_code, reason = "threads write their parts of one allocation")]
+        // SAFETY: there is room for so many; the chunks cover all of them, and no thread has panicked, so that `columns` has
+        // written every element of its chunk.
+        unsafe {
+            tiles.set_len(columns * per_column);
+        }
+        Ok(tiles)
     }
 
-    fn columns<T: Tile>(&self, columns: &[usize], row_bytes: usize) -> Vec<T> {
+    /// Writes the columns of tiles from number `first` on, as many as there is room for: every element of it.
+    fn columns<T: Tile>(&self, first: usize, room: &mut [MaybeUninit<T>], row_bytes: usize) {
         let zeros = vec![0; T::FILE_BYTES];
         let per_column = row_bytes / T::FILE_BYTES;
-        let mut tiles = Vec::with_capacity(columns.len() * per_column);
-        for column in columns {
-            for index in 0..per_column {
+        let begin = |column: usize| (column * LANES * row_bytes).min(self.file.len());
+        let mut told = first;
+        for (column, room) in (first..).zip(room.chunks_mut(per_column)) {
+            for (index, tile) in room.iter_mut().enumerate() {
                 let outputs: [&[u8]; LANES] = std::array::from_fn(|lane| {
                     let output = column * LANES + lane;
                     if output >= self.outputs {
@@ -191,9 +219,13 @@ impl Packing<'_> {
                     }
                     &self.file[output * row_bytes + index * T::FILE_BYTES..][..T::FILE_BYTES]
                 });
-                tiles.push(T::pack(&outputs));
+                tile.write(T::pack(&outputs));
+            }
+            if begin(column + 1) - begin(told) >= PIECE {
+                (self.packed)(begin(told)..begin(column + 1));
+                told = column + 1;
             }
         }
-        tiles
+        (self.packed)(begin(told)..begin(first + room.len() / per_column));
     }
 }

@@ -214,3 +214,20 @@ fn wrong_sizes_and_formats_are_refused() {
     assert!(matches!(Matrix::pack("w", (16, 32), 10, &[], 1), Err(EngineError::Unsupported { .. })));
     assert!(matches!(Matrix::pack("w", (usize::MAX, 64), 3, &[], 1), Err(EngineError::Inconsistent { .. })));
 }
+
+#[test]
+fn all_of_the_file_is_told_of_once() {
+    for (outputs, inputs, threads) in [(100, 64, 3), (40_000, 64, 2), (16, 32, 8)] {
+        let file = vec![0; outputs * inputs / 32 * 34];
+        let told = std::sync::Mutex::new(Vec::new());
+        let packed = |range: std::ops::Range<usize>| told.lock().expect("no panic").push(range);
+        Matrix::pack_in_pieces("w", (outputs, inputs), 8, &file, threads, &packed).expect("a sound matrix");
+        let mut told = told.into_inner().expect("no panic");
+        told.sort_by_key(|range| (range.start, range.end));
+        let end = told.iter().fold(0, |end, range| {
+            assert_eq!(range.start, end);
+            range.end
+        });
+        assert_eq!(end, file.len());
+    }
+}

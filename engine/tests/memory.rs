@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use dividend_engine::{Engine, EngineOptions, Event, GenerateRequest, LoadProgress, Sampling};
 
 /// What the process needs beside the weights and the KV cache: the tokenizer's tables, while they are made, of a
-/// vocabulary of 49,152 tokens, and the memory that a pass of 256 rows works in.
-const PROCESS_BYTES: u64 = 56 << 20;
+/// vocabulary of 49,152 tokens, and the memory that a pass of 256 rows works in. Measured: 32 MiB beyond the weights, of
+/// which a quarter of those may be 23.
+const PROCESS_BYTES: u64 = 24 << 20;
 
 fn model_path() -> PathBuf {
     const CACHED: &str = ".cache/models/smollm2-135m-instruct-q4_1.gguf";
@@ -53,7 +54,7 @@ fn memory_stays_within_the_packed_weights_and_a_quarter() {
     println!("weights {} KiB, peak {} KiB of {} KiB", info.weight_bytes >> 10, loaded >> 10, allowed >> 10);
     assert!(loaded <= allowed, "loading took {loaded} bytes, {allowed} are allowed");
     let resident = status("VmRSS") - before;
-    assert!(resident <= info.weight_bytes + PROCESS_BYTES, "{resident} bytes stay");
+    assert!(resident <= allowed, "{resident} bytes stay");
 
     let prompt: Vec<u32> = (0..600).map(|token| 1_000 + token * 7).collect();
     let used = (prompt.len() as u64 + 16) * info.kv_bytes_per_token;

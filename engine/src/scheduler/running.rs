@@ -102,11 +102,6 @@ impl Running {
         Candidate { standing: self.standing, decoding: self.decoding(), held: false, turn: self.turn }
     }
 
-    /// Tokens that it has so far, all of which need room in the cache.
-    pub(super) fn length(&self) -> usize {
-        self.tokens.len()
-    }
-
     /// Tokens to compute before the next can be chosen.
     pub(super) fn pending(&self) -> usize {
         self.tokens.len() - self.computed

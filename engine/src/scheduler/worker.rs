@@ -150,12 +150,15 @@ impl Worker {
         self.aside = kept_aside;
     }
 
-    /// Goes on with those set aside, the most urgent first, as long as there is room for all they have and for everybody's
-    /// next token. One that runs alone needs no room for others.
+    /// Goes on with those set aside, the most urgent first, as long as there is room for all they have and for what those
+    /// who run lack, so that the next step cannot set them aside again before it has computed anything. One that runs alone
+    /// needs no room for others.
     fn resume(&mut self) {
         while let Some(next) = (0..self.aside.len()).max_by_key(|index| holds(&self.aside[*index])) {
             let fits = self.backend.kv().is_none_or(|kv| {
-                self.aside[next].length() / kv.block_tokens + 1 + self.running.len() <= kv.available
+                let blocks = |running: &Running| running.pending() / kv.block_tokens + 1;
+                let others: usize = self.running.iter().map(blocks).sum();
+                blocks(&self.aside[next]) + others <= kv.available
             });
             if !fits && !self.running.is_empty() {
                 return;

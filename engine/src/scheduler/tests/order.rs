@@ -1,5 +1,7 @@
 //! Whose turn it is, step by step.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::{FinishReason, PrefixSharing};
 
@@ -19,11 +21,11 @@ fn long_prompts_do_not_hold_up_short_ones_nor_answers() {
         [finished(40, 1, FinishReason::Length), finished(40, 1, FinishReason::Length)]
     );
     let order = rig.order();
-    let place = |step: (u32, usize), nth: usize| {
-        let mut places = (0..order.len()).filter(|place| order[*place] == step);
-        places.nth(nth).unwrap_or_else(|| panic!("no {step:?} number {nth} in {order:?}"))
+    let place = |first: u32, nth: usize| {
+        let mut places = (0..order.len()).filter(|place| order[*place].0 == first);
+        places.nth(nth).unwrap_or_else(|| panic!("no chunk {nth} of {first} in {order:?}"))
     };
-    let (first_long, second_long, short, answer) = ((2, 4), (3, 4), (4, 3), (1, 1));
+    let (answer, first_long, second_long, short) = (1, 2, 3, 4);
     // The long prompts take turns; the short one comes after a chunk of each.
     assert!(place(first_long, 0) < place(second_long, 0), "{order:?}");
     assert!(place(second_long, 0) < place(first_long, 1), "{order:?}");
@@ -100,7 +102,7 @@ fn a_prompt_of_another_tenant_is_read_between_the_chunks_of_a_long_one() {
     let _other = submit(&rig, of_tenant(2, 3, 25, 1));
     (0..8).for_each(|_| rig.turn());
     // Who comes begins level with the others; then tenants take turns, and so do the prompts of the first.
-    let expected = [(1, 10), (2, 10), (3, 10), (1, 10), (3, 10), (2, 10), (3, 5), (1, 5), (1, 10)];
+    let expected = [(1, 10), (2, 10), (3, 10), (1, 10), (3, 10), (2, 10), (3, 5), (1, 5), (2, 10)];
     assert_eq!(rig.order()[..9], expected);
 }
 
@@ -166,10 +168,9 @@ fn who_may_share_a_beginning_is_the_operators_setting() {
         let requests = tenants.map(|tenant| GenerateRequest { tenant, ..request(&[1], 1) });
         let _answers = requests.map(|request| rig.scheduler.submit(request).expect("room"));
         rig.finish();
-        let mut scopes = rig.scopes.lock().expect("nobody panics while logging").clone();
+        let scopes = rig.scopes.lock().expect("nobody panics while logging").clone();
         let private = scopes.iter().filter(|scope| **scope == Scope::Private).count();
-        scopes.dedup();
-        (scopes.len(), private)
+        (scopes.into_iter().collect::<HashSet<_>>().len(), private)
     };
     assert_eq!(scopes(PrefixSharing::All), (1, 0));
     assert_eq!(scopes(PrefixSharing::Tenant), (3, 0));

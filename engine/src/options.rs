@@ -26,6 +26,9 @@ pub struct EngineOptions {
     /// Memory of the packed backend's KV cache, in tokens of all sequences together; 16 to 2^32. When it is full, the least
     /// urgent request waits, and is computed again later.
     pub kv_tokens: usize,
+    /// Memory that adapters may take, in bytes, those that only running requests still hold included; up to 2^46. The
+    /// longest unused are dropped to make room, and read again when they are asked for.
+    pub adapter_bytes: usize,
     /// Requests computed at the same time, each with its own KV cache; 1 to 256. Memory is bounded by
     /// `max_sequences × context_length × ModelInfo::kv_bytes_per_token`.
     pub max_sequences: usize,
@@ -45,6 +48,7 @@ impl Default for EngineOptions {
             backend: BackendKind::default(),
             threads: 0,
             kv_tokens: 16_384,
+            adapter_bytes: 512 << 20,
             max_sequences: 8,
             queue: 64,
             prefill_chunk: 64,
@@ -70,6 +74,7 @@ impl EngineOptions {
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         within("threads", self.threads, 0, 256, "from 0 to 256")?;
         within("kv_tokens", self.kv_tokens, POSITIONS, 1 << 32, "from 16 to 2^32")?;
+        within("adapter_bytes", self.adapter_bytes, 0, 1 << 46, "from 0 to 2^46")?;
         within("max_sequences", self.max_sequences, 1, 256, "from 1 to 256")?;
         within("queue", self.queue, 0, 65_536, "from 0 to 65536")?;
         within("prefill_chunk", self.prefill_chunk, 1, 4_096, "from 1 to 4096")?;

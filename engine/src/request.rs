@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what it answers.
 
-use crate::GenerationError;
+use crate::{Adapter, GenerationError};
 
 /// One message of a conversation, under the roles that the model's chat template knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +68,12 @@ pub struct GenerateRequest {
     pub stop: Vec<String>,
     /// Place in the queue.
     pub priority: Priority,
+    /// The version of an adapter that the answer is computed with, from [`crate::Adapters`]; `None` for the base alone.
+    pub adapter: Option<Adapter>,
 }
 
 impl GenerateRequest {
-    /// A request with sampling by default, no stop strings and normal priority.
+    /// A request with sampling by default, no stop strings, normal priority and no adapter.
     pub fn new(prompt: Vec<u32>, max_tokens: usize) -> Self {
         Self {
             prompt,
@@ -79,6 +81,7 @@ impl GenerateRequest {
             sampling: Sampling::default(),
             stop: Vec::new(),
             priority: Priority::default(),
+            adapter: None,
         }
     }
 }

@@ -14,9 +14,9 @@ use candle_core::quantized::gguf_file::{
 use candle_core::{Device, Tensor};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
-use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use super::{AdapterBase, Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::gguf::{self, Gguf, TensorInfo};
-use crate::{EngineError, GenerationError};
+use crate::{Adapter, EngineError, GenerationError};
 
 /// Most layers and the widest model that is accepted: twice the largest llama.
 const MAX_LAYERS: u64 = 256;
@@ -79,7 +79,12 @@ impl Backend for CandleLlama {
         self.shape.layers * self.shape.kv_heads * self.shape.head_width() * key_and_value * f32_bytes
     }
 
-    fn open(&mut self, _tokens: &[u32]) -> (SequenceId, usize) {
+    fn adapter_base(&self) -> Option<AdapterBase> {
+        None
+    }
+
+    /// No adapter fits, so none comes here.
+    fn open(&mut self, _tokens: &[u32], _adapter: Option<&Adapter>) -> (SequenceId, usize) {
         let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         self.sequences.insert(id, Sequence::new(&self.weights));

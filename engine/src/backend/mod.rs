@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::gguf::Gguf;
 use crate::options::BackendKind;
-pub(crate) use crate::packed::{Chunk, SequenceId};
-use crate::{EngineError, EngineOptions, GenerationError};
+pub(crate) use crate::packed::{AdapterBase, Chunk, SequenceId};
+use crate::{Adapter, EngineError, EngineOptions, GenerationError};
 use candle::CandleLlama;
 use packed::Packed;
 
@@ -49,9 +49,12 @@ pub(crate) trait Backend: Send {
     /// KV cache of one token of one sequence, in bytes.
     fn kv_bytes_per_token(&self) -> u64;
 
+    /// What adapters must fit; `None` if it has none.
+    fn adapter_base(&self) -> Option<AdapterBase>;
+
     /// A new sequence that will begin with `tokens` (at least one), and how many of them are computed already because
-    /// another sequence began alike; always fewer than all.
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize);
+    /// another sequence of the same adapter began alike; always fewer than all. The adapter fits `adapter_base`.
+    fn open(&mut self, tokens: &[u32], adapter: Option<&Adapter>) -> (SequenceId, usize);
 
     /// Forgets a sequence and frees its cache.
     fn close(&mut self, sequence: SequenceId);

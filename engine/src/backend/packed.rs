@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tokio::sync::Mutex;
 
-use super::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use super::{AdapterBase, Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::gguf::Gguf;
 use crate::packed::{Options, PackedModel, StepError};
-use crate::{EngineError, GenerationError};
+use crate::{Adapter, EngineError, GenerationError};
 
 /// One step at a time in the whole process, first come first served: a step uses every core that inference has, and two
 /// would only wait for each other.
@@ -52,8 +52,14 @@ impl Backend for Packed {
         self.0.kv_bytes_per_token()
     }
 
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
-        self.0.open_with_prefix(tokens)
+    fn adapter_base(&self) -> Option<AdapterBase> {
+        Some(self.0.adapter_base())
+    }
+
+    fn open(&mut self, tokens: &[u32], adapter: Option<&Adapter>) -> (SequenceId, usize) {
+        let Some(adapter) = adapter else { return self.0.open_with_prefix(tokens) };
+        // The scheduler took no request whose adapter does not fit.
+        self.0.open_with_adapter(tokens, adapter).expect("an adapter of this base")
     }
 
     fn close(&mut self, sequence: SequenceId) {

@@ -24,6 +24,7 @@ mod engine;
 mod forward;
 mod isa;
 mod kv;
+mod lora;
 mod math;
 mod matmul;
 mod model;
@@ -40,13 +41,16 @@ use std::path::Path;
 
 pub use isa::Isa;
 pub use kv::{KvType, SequenceId};
+pub use lora::AdapterBase;
 pub use step::{Chunk, Logits, StepError};
 
-use crate::EngineError;
 use crate::gguf::Gguf;
+use crate::{Adapter, AdapterError, EngineError};
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
 use kv::Sequences;
+pub(crate) use lora::{AdapterWeights, Builder as AdapterBuilder, MAX_RANK, Size, Target};
+pub(crate) use number::{Brain, Half, Number, Single};
 pub(crate) use softmax::{Weights, largest};
 
 /// Whether there are kernels for models of the file's family.
@@ -137,13 +141,39 @@ impl PackedModel {
 
     /// Opens an empty sequence.
     pub fn open(&mut self) -> SequenceId {
-        self.sequences.open(&[]).0
+        self.sequences.open(&[], None).0
     }
 
     /// Opens a sequence that begins with as many tokens of `prompt` as are in the cache from other
     /// sequences, and says how many: always fewer than the prompt has, so that there is one left to compute.
     pub fn open_with_prefix(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
-        self.sequences.open(prompt)
+        self.sequences.open(prompt, None)
+    }
+
+    /// The same for a sequence that is computed with an adapter. Only what was computed with this very version of it is
+    /// found in the cache. The adapter stays in memory until the sequence and its forks are closed.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unsupported`] if the adapter was read for a base of other sizes.
+    pub fn open_with_adapter(
+        &mut self,
+        prompt: &[u32],
+        adapter: &Adapter,
+    ) -> Result<(SequenceId, usize), AdapterError> {
+        let base = self.adapter_base();
+        if *adapter.base() != base {
+            return Err(AdapterError::Unsupported {
+                what: "its base".to_owned(),
+                found: format!("{:?}", adapter.base()),
+                supported: format!("{base:?}"),
+            });
+        }
+        Ok(self.sequences.open(prompt, Some(adapter)))
+    }
+
+    /// What adapters must fit.
+    pub fn adapter_base(&self) -> AdapterBase {
+        AdapterBase::of(&self.engine.model().architecture)
     }
 
     /// Opens a sequence that begins as `sequence` is now; `None` if that is not open. The two share their

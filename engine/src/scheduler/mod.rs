@@ -24,7 +24,7 @@ use queue::{Job, Queue};
 use stats::Counters;
 pub use stats::{EngineStats, Health};
 
-use crate::backend::Backend;
+use crate::backend::{AdapterBase, Backend};
 use crate::sampler::Sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{EngineError, EngineOptions, GenerateRequest, Generation, SubmitError};
@@ -80,6 +80,8 @@ pub(crate) struct Scheduler {
     counters: Arc<Counters>,
     limits: SchedulerLimits,
     vocabulary_size: usize,
+    /// What adapters must fit.
+    adapter_base: Option<AdapterBase>,
 }
 
 impl Scheduler {
@@ -91,14 +93,14 @@ impl Scheduler {
     ) -> Result<Self, EngineError> {
         let queue = Arc::new(Queue::new(limits.max_sequences + limits.queue, limits.queue));
         let counters = Arc::new(Counters::default());
-        let vocabulary_size = vocabulary.size();
+        let (vocabulary_size, adapter_base) = (vocabulary.size(), backend.adapter_base());
         let worker =
             worker::Worker::new(backend, vocabulary, limits, Arc::clone(&queue), Arc::clone(&counters));
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| EngineError::Backend(format!("cannot start the engine's thread: {error}")))?;
-        Ok(Self { queue, counters, limits, vocabulary_size })
+        Ok(Self { queue, counters, limits, vocabulary_size, adapter_base })
     }
 
     /// Queues a request, or says why not.
@@ -124,7 +126,7 @@ impl Scheduler {
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
-        let GenerateRequest { prompt, max_tokens, sampling, stop, priority: _ } = request;
+        let GenerateRequest { prompt, max_tokens, sampling, stop, priority: _, adapter } = request;
         if prompt.is_empty() {
             return Err(invalid("prompt", "empty".to_owned(), "at least one token"));
         }
@@ -145,6 +147,13 @@ impl Scheduler {
         }
         if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
             return Err(invalid("top_p", sampling.top_p.to_string(), "above 0, up to 1"));
+        }
+        if let Some(adapter) = adapter.as_ref().filter(|adapter| self.adapter_base != Some(*adapter.base())) {
+            let expected = match self.adapter_base {
+                Some(_) => "one that was loaded for this model",
+                None => "absent: the candle backend has none",
+            };
+            return Err(invalid("adapter", format!("{:?}", adapter.info().name), expected));
         }
         check_stops(stop)
     }

@@ -9,7 +9,7 @@ use super::queue::Job;
 use crate::backend::{Backend, Chunk, SequenceId};
 use crate::sampler::Sampler;
 use crate::text::TextStream;
-use crate::{Event, FinishReason, GenerationError, Priority, Usage};
+use crate::{Adapter, Event, FinishReason, GenerationError, Priority, Usage};
 
 /// A request and how far it has come.
 pub(super) struct Running {
@@ -20,6 +20,8 @@ pub(super) struct Running {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     max_tokens: usize,
+    /// What it is computed with, to its end.
+    adapter: Option<Adapter>,
     /// Its cache; `None` while it is set aside.
     sequence: Option<SequenceId>,
     /// Tokens in the cache: always fewer than all.
@@ -52,6 +54,7 @@ impl Running {
             prompt_tokens: request.prompt.len(),
             tokens: request.prompt,
             max_tokens: request.max_tokens,
+            adapter: request.adapter,
             sequence: None,
             computed: 0,
             told_prompt: 0,
@@ -90,7 +93,7 @@ impl Running {
     /// Makes sure that it has a sequence.
     pub(super) fn open(&mut self, backend: &mut dyn Backend) {
         if self.sequence.is_none() {
-            let (sequence, cached) = backend.open(&self.tokens);
+            let (sequence, cached) = backend.open(&self.tokens, self.adapter.as_ref());
             self.sequence = Some(sequence);
             self.computed = cached;
         }

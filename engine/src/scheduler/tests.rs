@@ -5,9 +5,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
 use super::{Health, Scheduler, SchedulerLimits, Vocabulary};
-use crate::backend::{Backend, CacheFull, Chunk, Outcome, SequenceId};
+use crate::backend::{AdapterBase, Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::{
-    Event, FinishReason, GenerateRequest, Generation, GenerationError, Priority, Sampling, SubmitError, Usage,
+    Adapter, Event, FinishReason, GenerateRequest, Generation, GenerationError, Priority, Sampling, SubmitError, Usage,
 };
 
 /// Ids with a meaning; the others are followed by themselves.
@@ -73,7 +73,11 @@ impl Backend for Scripted {
         0
     }
 
-    fn open(&mut self, tokens: &[u32]) -> (SequenceId, usize) {
+    fn adapter_base(&self) -> Option<AdapterBase> {
+        None
+    }
+
+    fn open(&mut self, tokens: &[u32], _adapter: Option<&Adapter>) -> (SequenceId, usize) {
         let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         // What begins with CACHED is known from earlier, as far as it is CACHED.

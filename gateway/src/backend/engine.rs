@@ -47,6 +47,7 @@ impl Backend for EngineBackend {
             sampling: job.sampling,
             stop: job.stop,
             priority: job.priority,
+            adapter: None,
         };
         Ok(Box::new(self.engine.submit(request)?))
     }

@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::HashMap;
 
+use crate::lora::Adapter;
 use blocks::{Blocks, Content, Key};
 pub(crate) use store::{Geometry, HeadView, POSITIONS, Store};
 
@@ -47,6 +48,8 @@ pub(crate) struct Sequence {
     pub(crate) table: Vec<u32>,
     /// Positions that are filled.
     pub(crate) length: usize,
+    /// What is added to the model's products for it.
+    pub(crate) adapter: Option<Adapter>,
     /// The content of its full blocks.
     chain: Content,
     /// Tokens of its last block, while that is not full.
@@ -83,9 +86,10 @@ impl Sequences {
         self.blocks.available()
     }
 
-    /// Opens a sequence that begins with as many of the prompt's tokens as are cached, but never all.
-    pub(crate) fn open(&mut self, prompt: &[u32]) -> (SequenceId, usize) {
-        let mut sequence = Sequence::default();
+    /// Opens a sequence that begins with as many of the prompt's tokens as are cached under its adapter, but never all.
+    pub(crate) fn open(&mut self, prompt: &[u32], adapter: Option<&Adapter>) -> (SequenceId, usize) {
+        let chain = Content::before_all(adapter.map_or(0, Adapter::version));
+        let mut sequence = Sequence { adapter: adapter.cloned(), chain, ..Sequence::default() };
         let reusable = prompt.len().saturating_sub(1) / POSITIONS;
         for tokens in prompt.as_chunks().0.iter().take(reusable) {
             let key = Key { before: sequence.chain, tokens: *tokens };

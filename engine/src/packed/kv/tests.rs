@@ -8,7 +8,7 @@ fn prompt(tokens: std::ops::Range<u32>) -> Vec<u32> {
 
 /// Opens a sequence with a prompt, as a step would, and returns it with the number of cached tokens.
 fn fill(sequences: &mut Sequences, tokens: &[u32]) -> (SequenceId, usize) {
-    let (id, cached) = sequences.open(tokens);
+    let (id, cached) = sequences.open(tokens, None);
     sequences.reserve(&[(id, tokens.len() - cached)]).expect("room");
     sequences.commit(id, &tokens[cached..]);
     (id, cached)
@@ -27,7 +27,7 @@ fn prompts_share_their_beginning_but_never_their_last_token() {
         sequences.close(id);
     }
     assert_eq!(sequences.available(), 16);
-    let (_, cached) = sequences.open(&prompt(0..49));
+    let (_, cached) = sequences.open(&prompt(0..49), None);
     assert_eq!((cached, sequences.available()), (48, 13), "kept after its sequences were closed");
 }
 
@@ -38,7 +38,7 @@ fn the_longest_unused_blocks_are_evicted_ends_first() {
     sequences.close(id);
     let (other, _) = fill(&mut sequences, &prompt(100..132));
     sequences.close(other);
-    assert_eq!(sequences.open(&prompt(0..64)).1, 32, "its third block has gone");
+    assert_eq!(sequences.open(&prompt(0..64), None).1, 32, "its third block has gone");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Engine {
     pub kv_type: KvType,
     /// Whose earlier prompts a call may begin with, so that what they have in common is not computed again.
     pub prefix_sharing: PrefixSharing,
+    /// Memory that adapters may take, per model; the longest unused are dropped to make room.
+    pub adapter_bytes: u64,
     /// Longest prompt and answer together; a model's own context may be shorter.
     pub max_context_tokens: u32,
     /// Prompt tokens computed in one step at most.
@@ -82,6 +84,7 @@ impl Default for Engine {
             kv_bytes: None,
             kv_type: KvType::F16,
             prefix_sharing: PrefixSharing::Payer,
+            adapter_bytes: 512 << 20,
             max_context_tokens: 2_048,
             prefill_chunk_tokens: 256,
             inter_token_target_ms: 50,
@@ -101,6 +104,7 @@ impl Section for Engine {
         if let Some(bytes) = self.kv_bytes {
             check.between("kv_bytes", bytes, 1 << 16, 1 << 44);
         }
+        check.between("adapter_bytes", self.adapter_bytes, 0, 1 << 46);
         check.between("inter_token_target_ms", self.inter_token_target_ms, 0, 60_000);
         check.between("max_context_tokens", self.max_context_tokens.into(), 16, 1 << 20);
         check.between("prefill_chunk_tokens", self.prefill_chunk_tokens.into(), 1, 4_096);

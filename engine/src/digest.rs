@@ -12,6 +12,11 @@ use crate::gguf::open;
 /// Bytes read at a time: large enough for sequential disk speed, small enough for any machine.
 const BLOCK: usize = 1 << 20;
 
+/// SHA-256 of bytes in memory: what [`digest_file`] says of a file that has them.
+pub(crate) fn digest_bytes(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
 /// SHA-256 of the file at `path`, read in blocks: the artifact digest under which a model is registered.
 pub fn digest_file(path: &Path) -> Result<[u8; 32], EngineError> {
     let mut file: File = open(path)?;

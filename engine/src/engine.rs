@@ -9,7 +9,7 @@ use crate::request::{ChatMessage, GenerateRequest};
 use crate::scheduler::{Scheduler, SchedulerLimits};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
-use crate::{EngineError, EngineOptions, Generation, SubmitError};
+use crate::{Adapters, EngineError, EngineOptions, Generation, SubmitError};
 
 pub use crate::scheduler::{EngineStats, Health, Histogram, Refused};
 
@@ -25,6 +25,7 @@ struct Model {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     scheduler: Scheduler,
+    adapters: Adapters,
 }
 
 /// What is known of a loaded model.
@@ -105,10 +106,11 @@ impl Engine {
             kv_bytes_per_token: backend.kv_bytes_per_token(),
             kv_bytes: kv_bytes(&*backend, context_length, options.max_sequences),
         };
+        let adapters = Adapters::new(backend.adapter_base(), backend.name(), options.adapter_bytes);
         let limits = SchedulerLimits::new(&options, context_length);
         let scheduler = Scheduler::start(backend, Arc::<Tokenizer>::clone(&tokenizer), limits)?;
         tracing::info!(model = %info.name, bytes = info.file_bytes, context = context_length, "model loaded");
-        Ok(Self { model: Arc::new(Model { info, tokenizer, template, scheduler }) })
+        Ok(Self { model: Arc::new(Model { info, tokenizer, template, scheduler, adapters }) })
     }
 
     /// What is known of the model.
@@ -154,6 +156,11 @@ impl Engine {
     /// Takes a request, or says at once why not. Never blocks.
     pub fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
         self.model.scheduler.submit(request)
+    }
+
+    /// The adapters that requests can name.
+    pub fn adapters(&self) -> &Adapters {
+        &self.model.adapters
     }
 
     /// Whether the engine can be relied on.

@@ -95,7 +95,7 @@ pub enum SubmitError {
     /// A field of the request is out of range. `field` is its OpenAI name.
     #[error("{field} is {found}; it must be {expected}")]
     Invalid {
-        /// The field's name: "prompt", "max_tokens", "temperature", "top_p", "stop".
+        /// The field's name: "prompt", "max_tokens", "temperature", "top_p", "stop", "adapter".
         field: &'static str,
         /// Its value.
         found: String,

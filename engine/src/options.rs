@@ -62,6 +62,9 @@ pub struct EngineOptions {
     pub kv_type: KvType,
     /// Who may begin with what the KV cache holds of others' prompts.
     pub prefix_sharing: PrefixSharing,
+    /// Memory that adapters may take, in bytes, those that only running requests still hold included; up to 2^46. The
+    /// longest unused are dropped to make room, and read again when they are asked for.
+    pub adapter_bytes: usize,
     /// Requests computed at the same time, each with its own KV cache; 1 to 256. Memory is bounded by
     /// `max_sequences × context_length × ModelInfo::kv_bytes_per_token`.
     pub max_sequences: usize,
@@ -88,6 +91,7 @@ impl Default for EngineOptions {
             kv_bytes: None,
             kv_type: KvType::F16,
             prefix_sharing: PrefixSharing::default(),
+            adapter_bytes: 512 << 20,
             max_sequences: 8,
             queue: 64,
             prefill_chunk: 256,
@@ -118,6 +122,7 @@ impl EngineOptions {
     pub(crate) fn check(&self) -> Result<(), EngineError> {
         within("threads", self.threads, 0, 256, "from 0 to 256")?;
         within("kv_tokens", self.kv_tokens, POSITIONS, MAX_KV_TOKENS, "from 16 to 2^28")?;
+        within("adapter_bytes", self.adapter_bytes, 0, 1 << 46, "from 0 to 2^46")?;
         within("max_sequences", self.max_sequences, 1, 256, "from 1 to 256")?;
         within("queue", self.queue, 0, 65_536, "from 0 to 65536")?;
         within("prefill_chunk", self.prefill_chunk, 1, 4_096, "from 1 to 4096")?;

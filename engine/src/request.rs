@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::Adapter;
+
 /// One message of a conversation, under the roles that the model's chat template knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatMessage {
@@ -112,10 +114,13 @@ pub struct GenerateRequest {
     /// When the answer is of no use any more. A request that still waits then, or is being computed, ends with an error of
     /// its own; of requests that are equal otherwise, the one with the earliest deadline goes first.
     pub deadline: Option<Instant>,
+    /// The version of an adapter that the answer is computed with, from [`crate::Adapters`]; `None` for the base alone.
+    pub adapter: Option<Adapter>,
 }
 
 impl GenerateRequest {
-    /// A request for one answer, with sampling by default, nothing that ends it early, and normal priority.
+    /// A request for one answer of the base alone, with sampling by default, nothing that ends it early, and normal
+    /// priority.
     pub fn new(prompt: Vec<u32>, max_tokens: usize) -> Self {
         Self {
             prompt,
@@ -128,6 +133,7 @@ impl GenerateRequest {
             priority: Priority::default(),
             tenant: None,
             deadline: None,
+            adapter: None,
         }
     }
 }

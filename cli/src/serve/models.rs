@@ -131,6 +131,7 @@ fn engine_options(settings: &dividend_config::Engine) -> EngineOptions {
             dividend_config::PrefixSharing::Payer => PrefixSharing::Tenant,
             dividend_config::PrefixSharing::Off => PrefixSharing::Off,
         },
+        adapter_bytes: usize::try_from(settings.adapter_bytes).unwrap_or(usize::MAX),
         max_sequences: settings.max_sequences as usize,
         queue: settings.queue_calls as usize,
         prefill_chunk: settings.prefill_chunk_tokens as usize,

@@ -16,7 +16,7 @@ use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
 use super::{Backend, CacheFull, Chunk, Outcome, Scope, SequenceId};
 use crate::gguf::{self, Gguf, TensorInfo};
-use crate::{EngineError, GenerationError};
+use crate::{Adapter, EngineError, GenerationError};
 
 /// Most layers and the widest model that is accepted: twice the largest llama.
 const MAX_LAYERS: u64 = 256;
@@ -85,7 +85,8 @@ impl Backend for CandleLlama {
         self.weight_bytes
     }
 
-    fn open(&mut self, _tokens: &[u32], _scope: Scope) -> (SequenceId, usize) {
+    /// No adapter fits, so none comes here.
+    fn open(&mut self, _tokens: &[u32], _scope: Scope, _adapter: Option<&Adapter>) -> (SequenceId, usize) {
         let id = SequenceId::numbered(self.opened);
         self.opened += 1;
         self.sequences.insert(id, Sequence::new(&self.weights));

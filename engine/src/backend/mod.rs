@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::gguf::Gguf;
 use crate::options::BackendKind;
-pub(crate) use crate::packed::{Chunk, KvUse, Scope, SequenceId};
-use crate::{EngineError, EngineOptions, GenerationError};
+pub(crate) use crate::packed::{AdapterBase, Chunk, KvUse, Scope, SequenceId};
+use crate::{Adapter, EngineError, EngineOptions, GenerationError};
 use candle::CandleLlama;
 use packed::Packed;
 
@@ -63,9 +63,14 @@ pub(crate) trait Backend: Send {
         false
     }
 
+    /// What adapters must fit; `None` if it has none.
+    fn adapter_base(&self) -> Option<AdapterBase> {
+        None
+    }
+
     /// A new sequence that will begin with `tokens` (at least one), and how many of them are computed already because
-    /// another sequence of the same scope began alike; always fewer than all.
-    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize);
+    /// another sequence of the same scope and adapter began alike; always fewer than all. The adapter fits `adapter_base`.
+    fn open(&mut self, tokens: &[u32], scope: Scope, adapter: Option<&Adapter>) -> (SequenceId, usize);
 
     /// Forgets a sequence and frees its cache.
     fn close(&mut self, sequence: SequenceId);

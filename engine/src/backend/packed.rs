@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tokio::sync::Mutex;
 
-use super::{Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
+use super::{AdapterBase, Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
 use crate::gguf::Gguf;
 use crate::packed::{Options, PackedModel, StepError};
-use crate::{EngineError, GenerationError};
+use crate::{Adapter, EngineError, GenerationError};
 
 /// One step at a time in the whole process, first come first served: a step uses every core that inference has, and two
 /// would only wait for each other.
@@ -65,8 +65,14 @@ impl Backend for Packed {
         true
     }
 
-    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize) {
-        self.0.open_in(scope, tokens)
+    fn adapter_base(&self) -> Option<AdapterBase> {
+        Some(self.0.adapter_base())
+    }
+
+    fn open(&mut self, tokens: &[u32], scope: Scope, adapter: Option<&Adapter>) -> (SequenceId, usize) {
+        let Some(adapter) = adapter else { return self.0.open_in(scope, tokens) };
+        // The scheduler took no request whose adapter does not fit.
+        self.0.open_with_adapter(scope, tokens, adapter).expect("an adapter of this base")
     }
 
     fn close(&mut self, sequence: SequenceId) {

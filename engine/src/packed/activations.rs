@@ -128,6 +128,18 @@ impl<S: Simd> Activations<S> {
         }
     }
 
+    /// Rows that were written as panels of one row each, with room for `blocks` blocks, to read.
+    ///
+    /// # Safety
+    /// Nobody writes the rows while the result lives.
+    #[expect(unsafe_code, reason = "hands on the contract of `Shared`")]
+    pub(crate) unsafe fn single_rows(&self, rows: Range<usize>, blocks: usize) -> QuantisedRows<'_, S> {
+        let range = rows.start * blocks..rows.end * blocks;
+        // SAFETY: handed on to the caller.
+        let (scales, wide) = unsafe { (self.scales.get(range.clone()), self.wide.get(range)) };
+        QuantisedRows { scales, wide, row_stride: blocks, block_stride: 1 }
+    }
+
     /// The panel of these rows, of `blocks` blocks each, to write.
     ///
     /// # Safety
@@ -145,6 +157,28 @@ impl<S: Simd> Activations<S> {
                 floats: self.floats.get_mut(clipped(&range, self.floats.len())),
             }
         }
+    }
+}
+
+/// Rows quantised for weights of eight bits, wherever they lie.
+pub(crate) struct QuantisedRows<'a, S: Simd> {
+    scales: &'a [Scale],
+    wide: &'a [S::Wide],
+    row_stride: usize,
+    block_stride: usize,
+}
+
+impl<'a, S: Simd> QuantisedRows<'a, S> {
+    /// What a block of a row is worth.
+    #[inline(always)]
+    pub(crate) fn scale(&self, block: usize, row: usize) -> &'a Scale {
+        &self.scales[block * self.block_stride + row * self.row_stride]
+    }
+
+    /// A block of a row.
+    #[inline(always)]
+    pub(crate) fn wide(&self, block: usize, row: usize) -> &'a S::Wide {
+        &self.wide[block * self.block_stride + row * self.row_stride]
     }
 }
 
@@ -174,6 +208,12 @@ impl<'a, S: Simd> PanelRef<'a, S> {
             floats: self.floats.as_chunks().0,
         }
     }
+
+    /// The panel's rows from `first` on. The panel must have the form for weights of eight bits.
+    pub(crate) fn rows_from(&self, first: usize) -> QuantisedRows<'a, S> {
+        let (scales, wide) = (&self.scales[first..], &self.wide[first..]);
+        QuantisedRows { scales, wide, row_stride: 1, block_stride: self.rows }
+    }
 }
 
 /// A panel of `M` rows, indexed by block and row.
@@ -195,6 +235,13 @@ pub(crate) struct PanelMut<'a, S: Simd> {
     bytes: &'a mut [[i32; 8]],
     wide: &'a mut [S::Wide],
     floats: &'a mut [[f32; BLOCK]],
+}
+
+impl<S: Simd> PanelMut<'_, S> {
+    /// The same without the form for weights of eight bits, where nobody reads that.
+    pub(crate) fn without_wide(self) -> Self {
+        Self { wide: &mut [], ..self }
+    }
 }
 
 /// Writes one row of a panel in all forms that the panel has.

@@ -24,6 +24,7 @@ mod engine;
 mod forward;
 mod isa;
 mod kv;
+mod lora;
 mod math;
 mod matmul;
 mod model;
@@ -40,13 +41,16 @@ use std::path::Path;
 
 pub use isa::Isa;
 pub use kv::{KvType, KvUse, Scope, SequenceId};
+pub use lora::AdapterBase;
 pub use step::{Chunk, Logits, StepError};
 
-use crate::EngineError;
 use crate::gguf::Gguf;
+use crate::{Adapter, AdapterError, EngineError};
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
 use kv::{Geometry, Sequences};
+pub(crate) use lora::{AdapterWeights, Builder as AdapterBuilder, MAX_RANK, Size, Target};
+pub(crate) use number::{Brain, Half, Number, Single};
 pub(crate) use softmax::{Weights, largest};
 
 /// Whether there are kernels for models of the file's family.
@@ -161,7 +165,7 @@ impl PackedModel {
 
     /// Opens an empty sequence.
     pub fn open(&mut self) -> SequenceId {
-        self.sequences.open(Scope::default(), &[]).0
+        self.sequences.open(Scope::default(), &[], None).0
     }
 
     /// Opens a sequence that begins with as many tokens of `prompt` as are in the cache from other
@@ -172,7 +176,34 @@ impl PackedModel {
 
     /// The same within a scope: only sequences of the same one share what they have computed.
     pub fn open_in(&mut self, scope: Scope, prompt: &[u32]) -> (SequenceId, usize) {
-        self.sequences.open(scope, prompt)
+        self.sequences.open(scope, prompt, None)
+    }
+
+    /// The same for a sequence that is computed with an adapter. Only what was computed with this very version of it is
+    /// found in the cache. The adapter stays in memory until the sequence and its forks are closed.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unsupported`] if the adapter was read for a base of other sizes.
+    pub fn open_with_adapter(
+        &mut self,
+        scope: Scope,
+        prompt: &[u32],
+        adapter: &Adapter,
+    ) -> Result<(SequenceId, usize), AdapterError> {
+        let base = self.adapter_base();
+        if *adapter.base() != base {
+            return Err(AdapterError::Unsupported {
+                what: "its base".to_owned(),
+                found: format!("{:?}", adapter.base()),
+                supported: format!("{base:?}"),
+            });
+        }
+        Ok(self.sequences.open(scope, prompt, Some(adapter)))
+    }
+
+    /// What adapters must fit.
+    pub fn adapter_base(&self) -> AdapterBase {
+        AdapterBase::of(&self.engine.model().architecture)
     }
 
     /// Opens a sequence that begins as `sequence` is now; `None` if that is not open. The two share their

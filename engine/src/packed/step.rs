@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use super::PackedModel;
 use super::forward::{Batch, MAX_ROWS, Row};
 use super::isa::LANES;
-use super::kv::SequenceId;
+use super::kv::{SequenceId, Sequences};
+use super::lora::AdapterWeights;
 use super::shared::Shared;
+use crate::lora::Adapter;
 
 /// Tokens to append to a sequence.
 #[derive(Debug, Clone, Copy)]
@@ -142,33 +144,71 @@ impl PackedModel {
 
     /// Runs the passes of a step for which there is room.
     fn compute(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits, StepError> {
-        let (mut rows, mut tables, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, chunk) in chunks.iter().enumerate() {
-            let sequence = self.sequences.get(chunk.sequence).ok_or(StepError::Closed(chunk.sequence))?;
-            let positions = sequence.length..;
-            tables.push(sequence.table.as_slice());
-            rows.extend(chunk.tokens.iter().zip(positions).map(|(token, position)| Row {
-                token: *token,
-                sequence: index,
-                position,
-            }));
-            if chunk.logits {
-                chosen.push(rows.len() - 1);
-            }
-        }
+        let Arrangement { rows, tables, chosen, adapters } = arrange(&self.sequences, chunks)?;
         self.engine.extend_to(rows.iter().map(|row| row.position + 1).max().unwrap_or(0));
         let stride = self.vocabulary.next_multiple_of(LANES);
         let logits = Shared::from(vec![0.0; chosen.len() * stride]);
-        let mut first_logits = 0;
         for (index, pass) in rows.chunks(MAX_ROWS).enumerate() {
             let start = index * MAX_ROWS;
             let range = start..start + pass.len();
-            let chosen: Vec<usize> =
-                chosen.iter().filter(|row| range.contains(*row)).map(|row| row - start).collect();
-            let batch = Batch { rows: pass, tables: &tables, chosen: &chosen, logits: &logits, first_logits };
+            let here = chosen.iter().filter(|(row, _)| range.contains(row));
+            let (chosen, places): (Vec<_>, Vec<_>) = here.map(|(row, place)| (row - start, *place)).unzip();
+            let batch = Batch {
+                rows: pass,
+                tables: &tables,
+                adapters: &adapters,
+                chosen: &chosen,
+                logits: &logits,
+                places: &places,
+            };
             self.engine.pass(&batch).map_err(|panic| StepError::Panicked(panic.0))?;
-            first_logits += chosen.len();
         }
         Ok(Logits { values: logits.into_inner(), stride, vocabulary: self.vocabulary })
     }
+}
+
+/// The rows of a step, those of an adapter together.
+struct Arrangement<'a> {
+    rows: Vec<Row>,
+    /// Blocks of each chunk's sequence.
+    tables: Vec<&'a [u32]>,
+    /// Rows whose logits are wanted, and which rows of logits are theirs.
+    chosen: Vec<(usize, usize)>,
+    adapters: Vec<&'a AdapterWeights>,
+}
+
+fn arrange<'a>(sequences: &'a Sequences, chunks: &[Chunk<'_>]) -> Result<Arrangement<'a>, StepError> {
+    let open = |chunk: &Chunk<'_>| sequences.get(chunk.sequence).ok_or(StepError::Closed(chunk.sequence));
+    let opened = chunks.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let wanted = chunks.iter().scan(0, |wanted, chunk| {
+        let place = chunk.logits.then_some(*wanted);
+        *wanted += usize::from(chunk.logits);
+        Some(place)
+    });
+    let places: Vec<Option<usize>> = wanted.collect();
+    let version = |index: usize| opened[index].adapter.as_ref().map(Adapter::version);
+    let mut order: Vec<usize> = (0..chunks.len()).collect();
+    order.sort_by_key(|index| version(*index));
+    let (mut rows, mut chosen, mut adapters) = (Vec::new(), Vec::new(), Vec::new());
+    let mut latest = None;
+    for index in order {
+        let (sequence, chunk) = (opened[index], &chunks[index]);
+        if let Some(adapter) = &sequence.adapter
+            && latest != Some(adapter.version())
+        {
+            latest = Some(adapter.version());
+            adapters.push(adapter.weights());
+        }
+        let adapter = sequence.adapter.as_ref().map(|_| adapters.len() - 1);
+        let positions = sequence.length..;
+        rows.extend(chunk.tokens.iter().zip(positions).map(|(token, position)| Row {
+            token: *token,
+            sequence: index,
+            position,
+            adapter,
+        }));
+        chosen.extend(places[index].map(|place| (rows.len() - 1, place)));
+    }
+    let tables = opened.iter().map(|sequence| sequence.table.as_slice()).collect();
+    Ok(Arrangement { rows, tables, chosen, adapters })
 }

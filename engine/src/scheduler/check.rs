@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Scheduler;
-use crate::{GenerateRequest, Sampling, SubmitError};
+use crate::{Adapter, GenerateRequest, Sampling, SubmitError};
 
 /// Most stop strings of a request, and their length in bytes.
 const MAX_STOPS: usize = 16;
@@ -33,6 +33,7 @@ impl Scheduler {
         check_stops(&request.stop)?;
         at_most("stop_token_ids", request.stop_tokens.len(), MAX_STOP_TOKENS)?;
         self.check_ids("stop_token_ids", request.stop_tokens.iter())?;
+        self.check_adapter(request.adapter.as_ref())?;
         check_ranges(&request.sampling)?;
         self.check_bias(&request.sampling.logit_bias)
     }
@@ -59,6 +60,17 @@ impl Scheduler {
             }
             None => Ok(()),
         }
+    }
+
+    fn check_adapter(&self, adapter: Option<&Adapter>) -> Result<(), SubmitError> {
+        let Some(adapter) = adapter.filter(|adapter| self.adapter_base != Some(*adapter.base())) else {
+            return Ok(());
+        };
+        let expected = match self.adapter_base {
+            Some(_) => "one that was loaded for this model",
+            None => "absent: the candle backend has none",
+        };
+        Err(invalid("adapter", format!("{:?}", adapter.info().name), expected))
     }
 
     fn check_bias(&self, biases: &[(u32, f32)]) -> Result<(), SubmitError> {

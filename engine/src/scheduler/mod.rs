@@ -42,7 +42,7 @@ use stats::Counters;
 pub use stats::{EngineStats, Health, Refused};
 use worker::Worker;
 
-use crate::backend::Backend;
+use crate::backend::{AdapterBase, Backend};
 use crate::sampler::Sampler;
 use crate::tokenizer::Tokenizer;
 use crate::{EngineError, EngineOptions, GenerateRequest, Generation, PrefixSharing, SubmitError};
@@ -100,6 +100,8 @@ pub(crate) struct Scheduler {
     clock: Clock,
     limits: SchedulerLimits,
     vocabulary_size: usize,
+    /// What adapters must fit.
+    adapter_base: Option<AdapterBase>,
 }
 
 impl Scheduler {
@@ -126,10 +128,10 @@ impl Scheduler {
     ) -> (Self, Worker) {
         let queue = Arc::new(Queue::new(limits.max_sequences + limits.queue, limits.queue));
         let counters = Arc::new(Counters::default());
-        let vocabulary_size = vocabulary.size();
+        let (vocabulary_size, adapter_base) = (vocabulary.size(), backend.adapter_base());
         let shared = (Arc::clone(&queue), Arc::clone(&counters));
         let worker = Worker::new(backend, vocabulary, limits, shared, Clock::clone(&clock));
-        (Self { queue, counters, clock, limits, vocabulary_size }, worker)
+        (Self { queue, counters, clock, limits, vocabulary_size, adapter_base }, worker)
     }
 
     /// Queues a request, or says why not.

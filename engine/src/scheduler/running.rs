@@ -13,7 +13,7 @@ use crate::backend::{Backend, Chunk, SequenceId};
 use crate::packed::Scope;
 use crate::sampler::{Distribution, Sampler};
 use crate::text::TextStream;
-use crate::{Event, FinishReason, GenerationError, TokenLogprob, TokenLogprobs, Usage};
+use crate::{Adapter, Event, FinishReason, GenerationError, TokenLogprob, TokenLogprobs, Usage};
 
 /// One choice of a request and how far it has come.
 pub(super) struct Running {
@@ -33,6 +33,8 @@ pub(super) struct Running {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     max_tokens: usize,
+    /// What it is computed with, to its end.
+    adapter: Option<Adapter>,
     /// Its cache; `None` while it is set aside.
     sequence: Option<SequenceId>,
     /// Tokens in the cache: always fewer than all.
@@ -73,6 +75,7 @@ impl Running {
             prompt_tokens: request.prompt.len(),
             tokens: request.prompt.clone(),
             max_tokens: request.max_tokens,
+            adapter: request.adapter.clone(),
             sequence: None,
             computed: 0,
             // The first choice tells of the prompt for all.
@@ -110,7 +113,7 @@ impl Running {
     /// Makes sure that it has a sequence.
     pub(super) fn open(&mut self, backend: &mut dyn Backend, counters: &Counters) {
         if self.sequence.is_none() {
-            let (sequence, cached) = backend.open(&self.tokens, self.scope);
+            let (sequence, cached) = backend.open(&self.tokens, self.scope, self.adapter.as_ref());
             self.sequence = Some(sequence);
             self.computed = cached;
             self.cached_prompt.get_or_insert(cached.min(self.prompt_tokens));

@@ -2,6 +2,7 @@
 
 use crate::packed::activations::{Activations, Forms};
 use crate::packed::isa::Simd;
+use crate::packed::lora::{MAX_RANK_BLOCKS, SLOTS};
 use crate::packed::model::Model;
 use crate::packed::shared::Shared;
 
@@ -26,6 +27,10 @@ pub(crate) struct Buffers<S: Simd> {
     pub(crate) branch: Shared<f32>,
     /// Inputs of the next products.
     pub(crate) activations: Activations<S>,
+    /// A·x of adapters: by slot and row, each with room for the largest rank.
+    pub(crate) ranks: Activations<S>,
+    /// The model's own matrices read activations in the form for weights of eight bits.
+    pub(crate) wide: bool,
     /// What each worker has for itself.
     pub(crate) locals: Shared<Local<S>>,
 }
@@ -54,11 +59,12 @@ impl<S: Simd> Buffers<S> {
             projections.chain(others).fold(forms, |forms, matrix| forms.or(matrix.forms()))
         });
         let rows = |width: usize| Shared::from(vec![0.0; MAX_ROWS * width]);
-        let activations = |rows: usize, forms: Forms| Activations::new(rows * widest / 32, forms);
+        let adapted = Forms { wide: true, ..Forms::default() };
+        let activations = |rows: usize| Activations::new(rows * widest / 32, forms.or(adapted));
         let locals: Vec<_> = (0..workers)
             .map(|_| Local {
                 stream: vec![0.0; PRIVATE_ROWS * width],
-                activations: activations(PRIVATE_ROWS, forms),
+                activations: activations(PRIVATE_ROWS),
                 row: vec![0.0; widest],
                 scratch: Vec::new(),
             })
@@ -69,7 +75,9 @@ impl<S: Simd> Buffers<S> {
             attended: rows(queries),
             hidden: rows(architecture.hidden),
             branch: rows(width),
-            activations: activations(MAX_ROWS, forms),
+            activations: activations(MAX_ROWS),
+            ranks: Activations::new(SLOTS * MAX_ROWS * MAX_RANK_BLOCKS, adapted),
+            wide: forms.wide,
             locals: locals.into(),
         }
     }

@@ -5,27 +5,32 @@
 //! 1. norm and quantisation of rows, 2. queries, keys and values, 3. rotation, the cache, attention,
 //! 4. quantisation, 5. output, 6. norm and quantisation, 7. gate and up, 8. quantisation, 9. down.
 //!
+//! If rows have adapters, what these need of the inputs of 2, 5, 7 and 9 is a stage of its own before each.
+//!
 //! Products are shared out by columns of 16 outputs, the rest by rows. With few rows every worker does the
 //! stages 1, 4, 6 and 8 for itself: then there are only five barriers in a layer. Who does what changes
 //! nothing in the results.
 #![expect(unsafe_code, reason = "the workers share the buffers, each stage as described")]
 
+mod adapt;
 mod attend;
 mod buffers;
 mod kernels;
 
 use std::ops::Range;
 
-use super::activations::{PanelRef, Panels, QuantiseRow};
+use super::activations::{Activations, PanelMut, PanelRef, Panels, QuantiseRow};
 use super::attention::QUERIES;
 use super::isa::{LANES, Simd};
 use super::kv::{POSITIONS, Store};
+use super::lora::{AdapterWeights, Target};
 use super::matmul::{Outputs, product};
 use super::model::{Layer, Model, Projection};
 use super::number::Storable;
 use super::shared::Shared;
 use super::weights::Matrix;
 use super::workers::Worker;
+use adapt::Pieces;
 use buffers::PRIVATE_ROWS;
 pub(crate) use buffers::{Buffers, Local, MAX_ROWS};
 use kernels::{Gate, Normalise, SoftCap};
@@ -39,20 +44,25 @@ pub(crate) struct Row {
     pub(crate) sequence: usize,
     /// Its position in the sequence.
     pub(crate) position: usize,
+    /// Index of the sequence's adapter.
+    pub(crate) adapter: Option<usize>,
 }
 
-/// The rows of a pass: up to `MAX_ROWS`, those of a sequence together and ascending.
+/// The rows of a pass: up to `MAX_ROWS`, those of an adapter together, of those the rows of a sequence together and
+/// ascending.
 pub(crate) struct Batch<'a> {
     /// The rows.
     pub(crate) rows: &'a [Row],
     /// Blocks of each sequence.
     pub(crate) tables: &'a [&'a [u32]],
+    /// The adapters.
+    pub(crate) adapters: &'a [&'a AdapterWeights],
     /// Rows whose logits are wanted.
     pub(crate) chosen: &'a [usize],
-    /// Where those go: from `first_logits` on, one after the other, each padded to a multiple of 16.
+    /// Where those go: rows of logits, each padded to a multiple of 16.
     pub(crate) logits: &'a Shared<f32>,
-    /// Index of the first of them, in rows.
-    pub(crate) first_logits: usize,
+    /// Which row of logits is that of each chosen row; no two are the same.
+    pub(crate) places: &'a [usize],
 }
 
 /// A pass over a batch.
@@ -70,8 +80,15 @@ pub(crate) struct Pass<'a, S: Simd, N: Storable> {
     separate: bool,
     /// Workers prepare rows for themselves.
     private: bool,
+    /// Runs of rows with an adapter.
+    pieces: Pieces,
+    /// Blocks of 32 in the largest rank of all adapters.
+    rank_blocks: usize,
     all_rows: Vec<usize>,
 }
+
+/// A product of a layer.
+type Place = (usize, Target);
 
 /// Where the next values of the residual stream come from.
 #[derive(Clone, Copy)]
@@ -98,6 +115,8 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         Self {
             separate: spans.len() == sequences,
             private: batch.rows.len() <= PRIVATE_ROWS,
+            pieces: Pieces::of::<S>(batch.rows),
+            rank_blocks: batch.adapters.iter().map(|adapter| adapter.rank_blocks()).max().unwrap_or(0),
             all_rows: (0..batch.rows.len()).collect(),
             simd,
             model,
@@ -116,15 +135,15 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         let mut input = Input::Tokens;
         for (index, layer) in self.model.layers.iter().enumerate() {
             self.advance(worker, local, input, &self.all_rows, &layer.attention_norm);
-            self.project(worker, local, layer);
+            self.project(worker, local, index, layer);
             self.attention(worker, local, index, layer);
             self.quantise(worker, local, &self.buffers.attended, &layer.output.matrix);
-            self.branch(worker, local, &layer.output);
+            self.branch(worker, local, (index, Target::Output), &layer.output);
             let input_of_feed = Input::Branch(layer.attention_post_norm.as_deref());
             self.advance(worker, local, input_of_feed, &self.all_rows, &layer.feed_norm);
-            self.feed(worker, local, layer);
+            self.feed(worker, local, index, layer);
             self.quantise(worker, local, &self.buffers.hidden, &layer.down.matrix);
-            self.branch(worker, local, &layer.down);
+            self.branch(worker, local, (index, Target::Down), &layer.down);
             input = Input::Branch(layer.feed_post_norm.as_deref());
         }
         if !self.batch.chosen.is_empty() {
@@ -140,6 +159,21 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         } else {
             worker.stage(panels.count(), |index| work(panels.rows(index)));
         }
+    }
+
+    /// Room for a panel of inputs.
+    ///
+    /// # Safety
+    /// As for [`Activations::panel_mut`].
+    unsafe fn panel_mut<'b>(
+        &self,
+        activations: &'b Activations<S>,
+        rows: Range<usize>,
+        blocks: usize,
+    ) -> PanelMut<'b, S> {
+        // SAFETY: handed on to the caller.
+        let panel = unsafe { activations.panel_mut(rows, blocks) };
+        if self.buffers.wide || !self.batch.adapters.is_empty() { panel } else { panel.without_wide() }
     }
 
     /// Brings `rows` of the residual stream up to date and makes them, normalised, the inputs of the next
@@ -159,7 +193,7 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         self.by_panels(worker, Panels::of::<S>(rows.len()), |panel_rows| {
             // SAFETY: the activations are this worker's own, or the panel is its share of the stage; they
             // are read in later stages only.
-            let mut panel = unsafe { activations.panel_mut(panel_rows.clone(), width / 32) };
+            let mut panel = unsafe { self.panel_mut(activations, panel_rows.clone(), width / 32) };
             for index in panel_rows.clone() {
                 let values = rows[index] * width..(rows[index] + 1) * width;
                 let stream = if self.private {
@@ -202,7 +236,7 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
             // SAFETY: as in `advance`; the source was written in an earlier stage.
             let (mut panel, values) = unsafe {
                 (
-                    activations.panel_mut(rows.clone(), blocks),
+                    self.panel_mut(activations, rows.clone(), blocks),
                     source.get(rows.start * width..rows.end * width),
                 )
             };
@@ -219,34 +253,35 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         unsafe { activations.panel(rows, blocks) }
     }
 
-    /// One column of products with `rows` rows; `write` gets each row and its 16 outputs.
+    /// One column of products with `rows` rows; `write` gets each panel's number, its rows and their 16 outputs.
     fn column(
         &self,
         local: &Local<S>,
         rows: usize,
         (matrix, column): (&Matrix, usize),
-        mut write: impl FnMut(Range<usize>, &mut Outputs),
+        mut write: impl FnMut(usize, Range<usize>, &mut Outputs),
     ) {
         let panels = Panels::of::<S>(rows);
         let mut outputs = Outputs::default();
-        for rows in (0..panels.count()).map(|index| panels.rows(index)) {
+        for (index, rows) in (0..panels.count()).map(|index| panels.rows(index)).enumerate() {
             let panel = self.panel(local, rows.clone(), matrix.blocks());
             product(self.simd, matrix, column, &panel, &mut outputs);
-            write(rows, &mut outputs);
+            write(index, rows, &mut outputs);
         }
     }
 
-    /// Writes one column of products, with their bias, into `target`, from `offset` on in rows of `stride`.
+    /// Writes one column of products, with what adapters add and their bias, into `target`, from `offset` on in rows of `stride`.
     fn store_column(
         &self,
         local: &Local<S>,
-        projection: &Projection,
+        (place, projection): (Place, &Projection),
         column: usize,
         target: &Shared<f32>,
         (offset, stride): (usize, usize),
     ) {
         let bias = projection.bias.as_ref().map(|bias| &bias[column * LANES..][..LANES]);
-        self.column(local, self.batch.rows.len(), (&projection.matrix, column), |rows, outputs| {
+        self.column(local, self.batch.rows.len(), (&projection.matrix, column), |panel, rows, outputs| {
+            self.expand(place, column, panel, outputs);
             for (row, values) in rows.zip(outputs) {
                 if let Some(bias) = bias {
                     values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
@@ -258,37 +293,43 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         });
     }
 
-    fn project(&self, worker: &Worker<'_>, local: &Local<S>, layer: &Layer) {
+    fn project(&self, worker: &Worker<'_>, local: &Local<S>, index: usize, layer: &Layer) {
+        self.shrink(worker, local, index, &[Target::Query, Target::Key, Target::Value]);
         let [queries, keys, values] = &layer.projections;
         let (first, second) = (queries.matrix.columns(), keys.matrix.columns());
         let stride = (first + second + values.matrix.columns()) * LANES;
         worker.stage(stride / LANES, |column| {
-            let (projection, start) = match column {
-                column if column < first => (queries, 0),
-                column if column < first + second => (keys, first),
-                _ => (values, first + second),
+            let (name, projection, start) = match column {
+                column if column < first => (Target::Query, queries, 0),
+                column if column < first + second => (Target::Key, keys, first),
+                _ => (Target::Value, values, first + second),
             };
+            let projection = ((index, name), projection);
             let target = &self.buffers.projected;
             self.store_column(local, projection, column - start, target, (start * LANES, stride));
         });
     }
 
-    fn branch(&self, worker: &Worker<'_>, local: &Local<S>, projection: &Projection) {
+    fn branch(&self, worker: &Worker<'_>, local: &Local<S>, place: Place, projection: &Projection) {
+        self.shrink(worker, local, place.0, &[place.1]);
         let width = self.model.architecture.width;
         worker.stage(projection.matrix.columns(), |column| {
-            self.store_column(local, projection, column, &self.buffers.branch, (0, width));
+            self.store_column(local, (place, projection), column, &self.buffers.branch, (0, width));
         });
     }
 
-    fn feed(&self, worker: &Worker<'_>, local: &Local<S>, layer: &Layer) {
+    fn feed(&self, worker: &Worker<'_>, local: &Local<S>, index: usize, layer: &Layer) {
+        self.shrink(worker, local, index, &[Target::Gate, Target::Up]);
         let (width, activation) = (self.model.architecture.hidden, self.model.architecture.activation);
         let panels = Panels::of::<S>(self.batch.rows.len());
         worker.stage(layer.gate.columns(), |column| {
             let (mut gates, mut ups) = (Outputs::default(), Outputs::default());
-            for rows in (0..panels.count()).map(|index| panels.rows(index)) {
+            for (number, rows) in (0..panels.count()).map(|index| panels.rows(index)).enumerate() {
                 let panel = self.panel(local, rows.clone(), layer.gate.blocks());
                 product(self.simd, &layer.gate, column, &panel, &mut gates);
                 product(self.simd, &layer.up, column, &panel, &mut ups);
+                self.expand((index, Target::Gate), column, number, &mut gates);
+                self.expand((index, Target::Up), column, number, &mut ups);
                 let count = rows.len();
                 self.simd.run(Gate { gates: &mut gates[..count], ups: &ups[..count], activation });
                 for (row, values) in rows.zip(&gates) {
@@ -304,12 +345,12 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         let (head, cap) = (self.model.head(), self.model.architecture.logit_cap);
         let stride = head.columns() * LANES;
         worker.stage(head.columns(), |column| {
-            self.column(local, self.batch.chosen.len(), (head, column), |rows, outputs| {
+            self.column(local, self.batch.chosen.len(), (head, column), |_, rows, outputs| {
                 if let Some(cap) = cap {
                     self.simd.run(SoftCap { values: &mut outputs[..rows.len()], cap });
                 }
                 for (row, values) in rows.zip(outputs) {
-                    let start = (self.batch.first_logits + row) * stride + column * LANES;
+                    let start = self.batch.places[row] * stride + column * LANES;
                     // SAFETY: the column is this worker's share of the stage; it is read after the pass only.
                     unsafe { self.batch.logits.get_mut(start..start + LANES) }.copy_from_slice(values);
                 }

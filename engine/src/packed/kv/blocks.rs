@@ -9,9 +9,22 @@ use super::Scope;
 use super::store::POSITIONS;
 
 /// Names the content of a full block: unlike the block's number, never used again. The default is what
-/// comes before the first block.
+/// comes before the first block of a sequence without an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Content(u64);
+pub(crate) struct Content {
+    /// Version of the adapter that the block was computed with; 0 for none.
+    adapter: u64,
+    /// From 1; 0 for what comes before the first block.
+    number: u64,
+}
+
+impl Content {
+    /// What comes before the first block of a sequence with this version of an adapter, 0 for none: nothing that was
+    /// computed with one is found with another.
+    pub(crate) fn before_all(adapter: u64) -> Self {
+        Self { adapter, number: 0 }
+    }
+}
 
 /// A full block's content: the block before it, and its tokens, among the sequences of one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +139,7 @@ impl Blocks {
             return (other, content);
         }
         self.contents += 1;
-        let content = Content(self.contents);
+        let content = Content { number: self.contents, ..key.before };
         self.blocks[block as usize].content = Some((key, content));
         self.known.insert(key, block);
         (block, content)

@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::HashMap;
 
+use crate::lora::Adapter;
 use blocks::{Blocks, Content, Key};
 pub(crate) use store::{Geometry, HeadView, POSITIONS, Store};
 
@@ -77,6 +78,8 @@ pub(crate) struct Sequence {
     pub(crate) length: usize,
     /// Whose blocks it shares.
     scope: Scope,
+    /// What is added to the model's products for it.
+    pub(crate) adapter: Option<Adapter>,
     /// The content of its full blocks.
     chain: Content,
     /// Tokens of its last block, while that is not full.
@@ -120,9 +123,16 @@ impl Sequences {
         KvUse { block_tokens: POSITIONS, blocks, available, cached }
     }
 
-    /// Opens a sequence that begins with as many of the prompt's tokens as are cached in the same scope, but never all.
-    pub(crate) fn open(&mut self, scope: Scope, prompt: &[u32]) -> (SequenceId, usize) {
-        let mut sequence = Sequence { scope, ..Sequence::default() };
+    /// Opens a sequence that begins with as many of the prompt's tokens as are cached in the same scope and under the same
+    /// adapter, but never all.
+    pub(crate) fn open(
+        &mut self,
+        scope: Scope,
+        prompt: &[u32],
+        adapter: Option<&Adapter>,
+    ) -> (SequenceId, usize) {
+        let chain = Content::before_all(adapter.map_or(0, Adapter::version));
+        let mut sequence = Sequence { scope, adapter: adapter.cloned(), chain, ..Sequence::default() };
         let shared = matches!(scope, Scope::Shared(_));
         let reusable = if shared { prompt.len().saturating_sub(1) / POSITIONS } else { 0 };
         for tokens in prompt.as_chunks().0.iter().take(reusable) {

@@ -8,7 +8,7 @@ fn prompt(tokens: std::ops::Range<u32>) -> Vec<u32> {
 
 /// Opens a sequence with a prompt, as a step would, and returns it with the number of cached tokens.
 fn fill(sequences: &mut Sequences, tokens: &[u32]) -> (SequenceId, usize) {
-    let (id, cached) = sequences.open(Scope::default(), tokens);
+    let (id, cached) = sequences.open(Scope::default(), tokens, None);
     sequences.reserve(&[(id, tokens.len() - cached)]).expect("room");
     sequences.commit(id, &tokens[cached..]);
     (id, cached)
@@ -27,7 +27,7 @@ fn prompts_share_their_beginning_but_never_their_last_token() {
         sequences.close(id);
     }
     assert_eq!(sequences.available(), 16);
-    let (_, cached) = sequences.open(Scope::default(), &prompt(0..49));
+    let (_, cached) = sequences.open(Scope::default(), &prompt(0..49), None);
     assert_eq!((cached, sequences.available()), (48, 13), "kept after its sequences were closed");
 }
 
@@ -35,7 +35,7 @@ fn prompts_share_their_beginning_but_never_their_last_token() {
 fn beginnings_are_shared_within_a_scope_only() {
     let mut sequences = Sequences::new(32);
     let mut fill_in = |scope, close| {
-        let (id, cached) = sequences.open(scope, &prompt(0..48));
+        let (id, cached) = sequences.open(scope, &prompt(0..48), None);
         sequences.reserve(&[(id, 48 - cached)]).expect("room");
         sequences.commit(id, &prompt(cached as u32..48));
         if close {
@@ -61,7 +61,7 @@ fn the_longest_unused_blocks_are_evicted_ends_first() {
     sequences.close(id);
     let (other, _) = fill(&mut sequences, &prompt(100..132));
     sequences.close(other);
-    assert_eq!(sequences.open(Scope::default(), &prompt(0..64)).1, 32, "its third block has gone");
+    assert_eq!(sequences.open(Scope::default(), &prompt(0..64), None).1, 32, "its third block has gone");
 }
 
 #[test]

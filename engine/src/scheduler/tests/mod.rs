@@ -15,8 +15,8 @@ use super::worker::Worker;
 use super::{Clock, Health, Scheduler, SchedulerLimits, Vocabulary};
 use crate::backend::{Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
 use crate::{
-    Event, FinishReason, GenerateRequest, Generation, GenerationError, PrefixSharing, Priority, Sampling,
-    Usage,
+    Adapter, Event, FinishReason, GenerateRequest, Generation, GenerationError, PrefixSharing, Priority,
+    Sampling, Usage,
 };
 
 /// Ids with a meaning; the others are followed by themselves.
@@ -131,7 +131,7 @@ impl Backend for Scripted {
         self.script.cuts_exactly
     }
 
-    fn open(&mut self, tokens: &[u32], scope: Scope) -> (SequenceId, usize) {
+    fn open(&mut self, tokens: &[u32], scope: Scope, _adapter: Option<&Adapter>) -> (SequenceId, usize) {
         self.scopes.lock().expect("nobody panics while logging").push(scope);
         let id = SequenceId::numbered(self.opened);
         self.opened += 1;

@@ -1,0 +1,1 @@
+//! Small matrices against the products that they stand for.

@@ -64,6 +64,14 @@ pub enum EngineError {
         /// The range that is accepted.
         expected: &'static str,
     },
+    /// A text is longer than any context could take.
+    #[error("the text has {bytes} bytes; at most {limit} can be turned into tokens: send less")]
+    TextTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest that is accepted.
+        limit: usize,
+    },
     /// The inference library failed on a file that passed every check.
     #[error("inference library: {0}")]
     Backend(String),

@@ -21,6 +21,8 @@ pub enum Value {
     Strings(Vec<String>),
     /// An array of 32-bit integers, signed or not.
     Integers(Vec<i64>),
+    /// An array of f32.
+    Floats(Vec<f32>),
     /// An array of another type: checked for length, not kept.
     Skipped {
         /// How many elements it has.
@@ -134,6 +136,10 @@ impl Value {
             Kind::I32 => {
                 let one = |_| Ok(i32::from_le_bytes(reader.array(key)?).into());
                 Self::Integers(each.map(one).collect::<Result<_, GgufError>>()?)
+            }
+            Kind::F32 => {
+                let one = |_| Ok(f32::from_le_bytes(reader.array(key)?));
+                Self::Floats(each.map(one).collect::<Result<_, GgufError>>()?)
             }
             other => {
                 reader.skip(key, elements * other.least_bytes())?;

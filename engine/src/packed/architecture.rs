@@ -315,6 +315,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Strings(texts) => format!("an array of {} texts", texts.len()),
         Value::Integers(numbers) => format!("an array of {} numbers", numbers.len()),
+        Value::Floats(numbers) => format!("an array of {} numbers", numbers.len()),
         other => format!("{other:?}"),
     }
 }

@@ -2,22 +2,27 @@
 
 use std::collections::HashMap;
 
-/// From the character that stands for a byte to the byte.
+/// The character that stands for each byte.
 ///
 /// Printable Latin-1 stands for itself; the other bytes, in order, are U+0100, U+0101, … (`bytes_to_unicode`
 /// in <https://github.com/openai/gpt-2/blob/master/src/encoder.py>).
-pub(super) fn spelling() -> HashMap<char, u8> {
+pub(super) fn characters() -> Vec<char> {
     let mut next = 0x100;
     (0..=u8::MAX)
         .map(|byte| match byte {
-            b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => (char::from(byte), byte),
+            b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
             _ => {
                 let stand_in = char::from_u32(next).expect("U+0100 to U+0143 are characters");
                 next += 1;
-                (stand_in, byte)
+                stand_in
             }
         })
         .collect()
+}
+
+/// From the character that stands for a byte to the byte.
+pub(super) fn spelling() -> HashMap<char, u8> {
+    characters().into_iter().zip(0..=u8::MAX).collect()
 }
 
 #[cfg(test)]

@@ -31,13 +31,13 @@ pub(super) enum Part<'a> {
 }
 
 impl ControlTokens {
-    /// `control` and `user` are ids with their texts. A text of one character is left out: it could not be
-    /// told from a message's text.
-    pub(super) fn new(control: Vec<(u32, String)>, user: Vec<(u32, String)>) -> Result<Self, EngineError> {
-        let long = |tokens: Vec<(u32, String)>| -> Vec<(u32, String)> {
-            tokens.into_iter().filter(|(_, text)| text.chars().nth(1).is_some()).collect()
-        };
-        let (control, user) = (long(control), long(user));
+    /// `control` and `user` are ids with their texts. A control token of one character is left out: it could not
+    /// be told from a message's text.
+    pub(super) fn new(
+        mut control: Vec<(u32, String)>,
+        user: Vec<(u32, String)>,
+    ) -> Result<Self, EngineError> {
+        control.retain(|(_, text)| text.chars().nth(1).is_some());
         let control_texts: Vec<String> = control.iter().map(|(_, text)| text.clone()).collect();
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(&control_texts);
         Ok(Self {

@@ -1,74 +1,109 @@
 //! Tokenizers built from GGUF metadata.
+//!
+//! ```text
+//! text ─► control ─► parts: tokens written as text, and the text between
+//!                      │
+//!                      ├─► pretokenizer (families) ─► words ─► bpe: merged by a list of pairs
+//!                      └─► sentencepiece: merged by the tokens' scores
+//! ```
+//! Both merge by `merge`. The ids are llama.cpp's, but that text never becomes a control token, not even letter by letter.
 
+mod bpe;
 mod bytes;
 mod control;
+mod families;
+mod merge;
 mod pretokenizer;
+mod sentencepiece;
+mod special;
+mod vocabulary;
 
-use std::collections::{HashMap, HashSet};
-
-use tokenizers::Model as _;
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+use std::borrow::Cow;
 
 use crate::EngineError;
-use crate::gguf::{Gguf, Value};
+use crate::gguf::Gguf;
+use bpe::Bpe;
 pub(crate) use control::ControlTokens;
 use control::Part;
+use pretokenizer::Spelling;
+use sentencepiece::{SPACE, SentencePiece};
+use special::Special;
+use vocabulary::{Kind, Vocabulary};
 
-/// Names under which models end a turn or a text, beside the ids that the metadata names.
-const ENDINGS: [&str; 6] =
-    ["<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_text|>", "</s>"];
+/// Longest text that is turned into tokens: above any context, and a bound on memory.
+const MAX_TEXT_BYTES: usize = 8 << 20;
 
-/// Values of `tokenizer.ggml.token_type`.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
-
-/// Byte-level BPE with a model's own vocabulary and merges.
+/// A model's own vocabulary and rules.
 pub(crate) struct Tokenizer {
-    merger: BPE,
-    cutter: PreTokenizerWrapper,
+    model: Model,
     control: ControlTokens,
+    special: Special,
     /// The bytes that each id stands for; none for control tokens.
     bytes: Vec<Box<[u8]>>,
-    endings: HashSet<u32>,
-    bos: Option<u32>,
-    bos_text: String,
-    eos_text: String,
-    add_bos: bool,
+}
+
+enum Model {
+    Bpe(Bpe),
+    SentencePiece(SentencePiece),
+}
+
+/// What a text is encoded for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A prompt as the user wrote it.
+    Text,
+    /// A prompt that the operator wrote: control tokens are read in it.
+    Control,
+    /// A rendered conversation, in which `mark` keeps control tokens from being read in messages.
+    Chat { mark: char },
 }
 
 impl Tokenizer {
     /// Builds the tokenizer that the metadata describes.
     pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Self, EngineError> {
-        check_supported(gguf)?;
-        let texts = strings(gguf, "tokenizer.ggml.tokens")?;
-        let kinds = kinds(gguf, texts.len())?;
-        let rules = pretokenizer::rules(gguf.string("tokenizer.ggml.pre").unwrap_or("gpt-2"))?;
-        let merger = merger(gguf, texts, rules.whole_words)?;
-        let of_kind = |wanted: i64| -> Vec<(u32, String)> {
-            let ids = texts.iter().zip(&kinds).enumerate().filter(|(_, (_, kind))| **kind == wanted);
-            ids.map(|(id, (text, _))| (id as u32, text.clone()))
-                .filter(|(_, text)| !text.is_empty())
-                .collect()
-        };
-        let control = of_kind(CONTROL);
-        let id = |key: &str| token_id(gguf, key, texts.len());
-        let bos = id("tokenizer.ggml.bos_token_id")?;
-        let eos = id("tokenizer.ggml.eos_token_id")?;
-        let eot = id("tokenizer.ggml.eot_token_id")?;
-        let named = control.iter().filter(|(_, text)| ENDINGS.contains(&text.as_str())).map(|(id, _)| *id);
-        let text = |id: Option<u32>| id.map(|id| texts[id as usize].clone()).unwrap_or_default();
+        match gguf.string("tokenizer.ggml.model") {
+            Some("llama") => Self::sentencepiece(gguf),
+            Some("gpt2") => Self::bpe(gguf, gguf.string("tokenizer.ggml.pre").unwrap_or("default")),
+            Some("gemma4") => Self::bpe(gguf, "gemma4"),
+            other => Err(EngineError::Unsupported {
+                what: "tokenizer.ggml.model".to_owned(),
+                found: other.map_or("absent".to_owned(), |name| format!("{name:?}")),
+                supported: "\"gpt2\" (byte-level BPE), \"llama\" (SentencePiece BPE), \"gemma4\"".to_owned(),
+            }),
+        }
+    }
+
+    fn sentencepiece(gguf: &Gguf) -> Result<Self, EngineError> {
+        let vocabulary = Vocabulary::from_gguf(gguf)?;
+        let scores = vocabulary::scores(gguf, vocabulary.len())?;
+        let special = Special::of_sentencepiece(gguf, &vocabulary)?;
+        let space_prefix = vocabulary::flag(gguf, "tokenizer.ggml.add_space_prefix", true)?;
+        let model = SentencePiece::new(&vocabulary, &scores, special.unknown, space_prefix)?;
+        Self::new(&vocabulary, Model::SentencePiece(model), special, Spelling::Spaces)
+    }
+
+    fn bpe(gguf: &Gguf, pre: &str) -> Result<Self, EngineError> {
+        let rules = pretokenizer::rules(pre)?;
+        let vocabulary = Vocabulary::from_gguf(gguf)?;
+        let merges = vocabulary::strings(gguf, bpe::MERGES)?;
+        let special = Special::of_bpe(gguf, &vocabulary, rules.adds_bos)?;
+        let spelling = rules.spelling;
+        let model = Bpe::new(&vocabulary, merges, rules, special.unknown)?;
+        Self::new(&vocabulary, Model::Bpe(model), special, spelling)
+    }
+
+    fn new(
+        vocabulary: &Vocabulary<'_>,
+        model: Model,
+        special: Special,
+        spelling: Spelling,
+    ) -> Result<Self, EngineError> {
+        let control = [vocabulary.of_kind(Kind::Control), vocabulary.of_kind(Kind::Unknown)].concat();
         Ok(Self {
-            merger,
-            cutter: rules.cutter,
-            bytes: spell_out(texts, &kinds),
-            endings: named.chain(eos).chain(eot).collect(),
-            bos_text: text(bos),
-            eos_text: text(eos),
-            control: ControlTokens::new(control, of_kind(USER_DEFINED))?,
-            bos,
-            add_bos: matches!(gguf.get("tokenizer.ggml.add_bos_token"), Some(Value::Bool(true))),
+            model,
+            control: ControlTokens::new(control, vocabulary.of_kind(Kind::UserDefined))?,
+            special,
+            bytes: spell_out(vocabulary, spelling),
         })
     }
 
@@ -78,43 +113,56 @@ impl Tokenizer {
 
     /// Ids of a prompt; control tokens are not read in it.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        self.encode_parts(text, false, None)
+        self.encode_for(text, Purpose::Text)
     }
 
     /// Ids of a prompt in which control tokens are read.
     pub(crate) fn encode_with_control(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        self.encode_parts(text, true, None)
+        self.encode_for(text, Purpose::Control)
     }
 
     /// Ids of a rendered conversation: control tokens are read, then `mark` is taken out of the rest.
     pub(crate) fn encode_guarded(&self, text: &str, mark: char) -> Result<Vec<u32>, EngineError> {
-        self.encode_parts(text, true, Some(mark))
+        self.encode_for(text, Purpose::Chat { mark })
     }
 
-    fn encode_parts(&self, text: &str, control: bool, mark: Option<char>) -> Result<Vec<u32>, EngineError> {
+    fn encode_for(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>, EngineError> {
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(EngineError::TextTooLong { bytes: text.len(), limit: MAX_TEXT_BYTES });
+        }
         let mut ids = Vec::new();
-        for part in self.control.cut(text, control) {
-            match (part, mark) {
-                (Part::Token(id), _) => ids.push(id),
-                (Part::Text(text), Some(mark)) => self.encode_text(&text.replace(mark, ""), &mut ids)?,
-                (Part::Text(text), None) => self.encode_text(text, &mut ids)?,
+        let mut before = None;
+        let mut begins = true;
+        for part in self.control.cut(text, purpose != Purpose::Text) {
+            match part {
+                Part::Token(id) => {
+                    ids.push(id);
+                    (before, begins) = (Some(id), true);
+                }
+                Part::Text(text) => {
+                    let text = match purpose {
+                        Purpose::Chat { mark } => Cow::Owned(text.replace(mark, "")),
+                        _ => Cow::Borrowed(text),
+                    };
+                    let text = self.special.strip_after(before, &text);
+                    if !text.is_empty() {
+                        self.encode_text(text, begins, &mut ids);
+                        (before, begins) = (None, false);
+                    }
+                }
             }
         }
-        match self.bos {
-            Some(bos) if self.add_bos && ids.first() != Some(&bos) => ids.insert(0, bos),
-            _ => {}
-        }
+        // A conversation goes on: it has no end yet.
+        self.special.put_around(&mut ids, !matches!(purpose, Purpose::Chat { .. }));
         Ok(ids)
     }
 
-    fn encode_text(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), EngineError> {
-        let backend = |error: tokenizers::Error| EngineError::Backend(error.to_string());
-        let mut words = PreTokenizedString::from(text);
-        self.cutter.pre_tokenize(&mut words).map_err(backend)?;
-        for (word, _, _) in words.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-            ids.extend(self.merger.tokenize(word).map_err(backend)?.iter().map(|token| token.id));
+    /// `begins` if nothing or a token that was written as text is before it.
+    fn encode_text(&self, text: &str, begins: bool, ids: &mut Vec<u32>) {
+        match &self.model {
+            Model::Bpe(model) => model.encode(text, ids),
+            Model::SentencePiece(model) => model.encode(text, begins, ids),
         }
-        Ok(())
     }
 
     /// The bytes that a token adds to the text.
@@ -122,14 +170,20 @@ impl Tokenizer {
         self.bytes.get(id as usize).map_or(&[], |bytes| bytes)
     }
 
+    /// The text of `ids`, without the space that encoding put before it.
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| self.bytes(*id)).copied().collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        let text = String::from_utf8_lossy(&bytes);
+        let prefixed = matches!(&self.model, Model::SentencePiece(model) if model.space_prefix());
+        match text.strip_prefix(' ') {
+            Some(text) if prefixed => text.to_owned(),
+            _ => text.into_owned(),
+        }
     }
 
     /// True if the token ends the answer.
     pub(crate) fn ends(&self, id: u32) -> bool {
-        self.endings.contains(&id)
+        self.special.endings.contains(&id)
     }
 
     pub(crate) fn control(&self) -> &ControlTokens {
@@ -138,95 +192,35 @@ impl Tokenizer {
 
     /// The text of the token that begins a text, for templates.
     pub(crate) fn bos_text(&self) -> &str {
-        &self.bos_text
+        &self.special.bos_text
     }
 
     /// The text of the token that ends a text, for templates.
     pub(crate) fn eos_text(&self) -> &str {
-        &self.eos_text
+        &self.special.eos_text
     }
 }
 
-fn check_supported(gguf: &Gguf) -> Result<(), EngineError> {
-    let unsupported = |what: &str, found: String, supported: &str| {
-        Err(EngineError::Unsupported { what: what.to_owned(), found, supported: supported.to_owned() })
-    };
-    match gguf.string("tokenizer.ggml.model") {
-        Some("gpt2") => {}
-        other => {
-            let found = other.map_or("absent".to_owned(), |name| format!("{name:?}"));
-            return unsupported("tokenizer.ggml.model", found, "\"gpt2\" (byte-level BPE)");
-        }
-    }
-    match gguf.get("tokenizer.ggml.add_space_prefix") {
-        Some(Value::Bool(true)) => unsupported("tokenizer.ggml.add_space_prefix", "true".to_owned(), "false"),
-        _ => Ok(()),
-    }
-}
-
-fn strings<'a>(gguf: &'a Gguf, key: &str) -> Result<&'a [String], EngineError> {
-    match gguf.get(key) {
-        Some(Value::Strings(texts)) if !texts.is_empty() => Ok(texts),
-        _ => Err(inconsistent(key, "it must be an array of texts with at least one".to_owned())),
-    }
-}
-
-fn kinds(gguf: &Gguf, tokens: usize) -> Result<Vec<i64>, EngineError> {
-    let key = "tokenizer.ggml.token_type";
-    match gguf.get(key) {
-        Some(Value::Integers(kinds)) if kinds.len() == tokens => Ok(kinds.clone()),
-        Some(Value::Integers(kinds)) => {
-            Err(inconsistent(key, format!("it has {} elements for {tokens} tokens", kinds.len())))
-        }
-        _ => Err(inconsistent(key, "it must be an array of integers, one per token".to_owned())),
-    }
-}
-
-fn token_id(gguf: &Gguf, key: &str, tokens: usize) -> Result<Option<u32>, EngineError> {
-    match gguf.unsigned(key) {
-        None => Ok(None),
-        Some(id) if id < tokens as u64 => Ok(Some(id as u32)),
-        Some(id) => Err(inconsistent(key, format!("it is {id}, but there are {tokens} tokens"))),
-    }
-}
-
-fn merger(gguf: &Gguf, texts: &[String], whole_words: bool) -> Result<BPE, EngineError> {
-    let key = "tokenizer.ggml.merges";
-    let pair = |merge: &String| {
-        let (left, right) = merge
-            .split_once(' ')
-            .ok_or_else(|| inconsistent(key, format!("{merge:?} is not two texts with a space between")))?;
-        Ok((left.to_owned(), right.to_owned()))
-    };
-    let merges: Merges = strings(gguf, key)?.iter().map(pair).collect::<Result<_, EngineError>>()?;
-    let vocabulary: Vocab = texts.iter().enumerate().map(|(id, text)| (text.clone(), id as u32)).collect();
-    BPE::builder()
-        .vocab_and_merges(vocabulary, merges)
-        .ignore_merges(whole_words)
-        .build()
-        .map_err(|error| inconsistent(key, error.to_string()))
-}
-
-fn spell_out(texts: &[String], kinds: &[i64]) -> Vec<Box<[u8]>> {
-    let spelling: HashMap<char, u8> = bytes::spelling();
-    let decode = |text: &String| -> Box<[u8]> {
+fn spell_out(vocabulary: &Vocabulary<'_>, spelling: Spelling) -> Vec<Box<[u8]>> {
+    let letters = bytes::spelling();
+    let by_letters = |text: &str| -> Box<[u8]> {
         let mut bytes = Vec::with_capacity(text.len());
         for character in text.chars() {
-            match spelling.get(&character) {
+            match letters.get(&character) {
                 Some(byte) => bytes.push(*byte),
                 None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         bytes.into()
     };
-    let spell = |(text, kind): (&String, &i64)| match *kind {
-        CONTROL => Box::default(),
-        USER_DEFINED => text.as_bytes().into(),
-        _ => decode(text),
+    let spell = |(text, kind): (&String, &Kind)| match kind {
+        Kind::Control | Kind::Unknown => Box::default(),
+        Kind::UserDefined => text.as_bytes().into(),
+        Kind::Byte => vocabulary::byte_of(text).into_iter().collect(),
+        Kind::Normal | Kind::Unused | Kind::Undefined => match spelling {
+            Spelling::Bytes => by_letters(text),
+            Spelling::Spaces => text.replace(SPACE, " ").into_bytes().into(),
+        },
     };
-    texts.iter().zip(kinds).map(spell).collect()
-}
-
-fn inconsistent(what: &str, detail: String) -> EngineError {
-    EngineError::Inconsistent { what: what.to_owned(), detail }
+    vocabulary.texts.iter().zip(&vocabulary.kinds).map(spell).collect()
 }

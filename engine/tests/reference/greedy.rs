@@ -1,4 +1,9 @@
 //! Greedy continuations, and the likeliest tokens at each of their steps.
+//!
+//! With weights in f32 no activations are rounded, and all agrees with llama.cpp to the digits that the fixtures have.
+//! With the files' own weights both engines round activations to eight bits, and lose about the same by it: the KL
+//! divergence from the exact probabilities is as large here as in llama.cpp, and each takes another token than the
+//! exact one about as often, where two are nearly as likely.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -126,8 +131,9 @@ fn exactly(family: &str) {
     let path = folder.path().join("exact.gguf");
     requantise(&fetched(&file), GgmlDType::F32, &path).expect("sound weights");
     let distance = measure(&path, &prompts);
-    assert!(distance.mean(distance.ours) < 1e-6, "{distance:?}");
-    assert!(distance.widest < 0.002, "{distance:?}");
+    // The fixtures' four decimals alone are worth 0.00005 and a divergence of 0.0000006.
+    assert!(distance.mean(distance.ours) < 2e-6, "{distance:?}");
+    assert!(distance.widest < 0.001, "{distance:?}");
     assert_eq!(distance.other.len(), distance.llamas_other, "{distance:?}");
 }
 

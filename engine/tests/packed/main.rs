@@ -1,7 +1,9 @@
 //! The packed backend from outside: a real model and small synthetic ones of every architecture, against
 //! candle's forward passes and against themselves in every way of computing the same.
 
+mod emulated;
 mod equality;
+mod golden;
 mod lifecycle;
 mod naive;
 mod reference;

@@ -7,13 +7,19 @@ use dividend_engine::packed::{Chunk, Isa, KvType, Options, PackedModel};
 
 pub const MODEL: &str = "smollm2-135m-instruct-q4_1.gguf";
 
-/// The real model: where `DIVIDEND_TEST_MODEL` says, or in the cache folder of the repository.
+/// The real model.
 pub fn real_model() -> PathBuf {
+    fetched(MODEL)
+}
+
+/// A model that `tools/setup.sh test` fetches: in the folder that `DIVIDEND_TEST_MODELS` names, or in the cache folder of
+/// the repository.
+pub fn fetched(file: &str) -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "tests have no settings file")]
-    let named = std::env::var("DIVIDEND_TEST_MODEL").ok().map(PathBuf::from);
-    let cached = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/models").join(MODEL);
-    let path = named.unwrap_or(cached);
-    assert!(path.exists(), "no {}: fetch {MODEL} or set DIVIDEND_TEST_MODEL", path.display());
+    let named = std::env::var("DIVIDEND_TEST_MODELS").ok().map(PathBuf::from);
+    let cached = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/models");
+    let path = named.unwrap_or_else(cached).join(file);
+    assert!(path.exists(), "no {}: tools/setup.sh test fetches it", path.display());
     path
 }
 

@@ -44,18 +44,12 @@ pub use step::{Chunk, Logits, StepError};
 
 use crate::EngineError;
 use crate::gguf::Gguf;
+pub(crate) use architecture::{Activation, Architecture};
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
 use kv::Sequences;
+pub(crate) use rotation::{Pairs, Rotation};
 pub(crate) use softmax::{Weights, largest};
-
-/// Whether there are kernels for models of the file's family.
-///
-/// # Errors
-/// [`EngineError::Unsupported`] if not, [`EngineError::Inconsistent`] if its sizes contradict each other.
-pub(crate) fn check_architecture(gguf: &Gguf) -> Result<(), EngineError> {
-    architecture::Architecture::read(gguf).map(|_| ())
-}
 
 /// How a model is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::path::PathBuf;
 
 use crate::gguf::GgufError;
+use crate::safetensors::SafeTensorsError;
 
 /// Why a model could not be loaded, or a prompt not prepared.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,14 @@ pub enum EngineError {
         path: PathBuf,
         /// What is wrong with it.
         source: GgufError,
+    },
+    /// The file is not a sound safetensors file.
+    #[error("{} is not a usable safetensors file: {source}", path.display())]
+    SafeTensors {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SafeTensorsError,
     },
     /// The file is sound, but describes a model that this engine cannot run.
     #[error("cannot run this model: {what} is {found}; supported: {supported}")]
@@ -100,6 +109,16 @@ pub enum SubmitError {
         /// `ModelInfo::context_length`.
         context_length: usize,
     },
+    /// An input of an embedding is longer than the model can read. Nothing is cut off silently.
+    #[error("input {input} has {tokens} tokens, the model reads at most {limit}: shorten or split it")]
+    InputTooLong {
+        /// Place of the input in its request, from 0.
+        input: usize,
+        /// Its length, in tokens, with those that begin and end a text.
+        tokens: usize,
+        /// The limit, in tokens.
+        limit: usize,
+    },
     /// A field of the request is out of range. `field` is its OpenAI name.
     #[error("{field} is {found}; it must be {expected}")]
     Invalid {
@@ -138,6 +157,9 @@ pub enum GenerationError {
     /// The inference library returned an error.
     #[error("inference failed: {0}")]
     Backend(String),
+    /// The model's answer to this input is no finite number: the model is unsound, or the input beyond what it was made for.
+    #[error("the model's answer to this input is not finite")]
+    NotFinite,
     /// The deadline passed before the request got a place.
     #[error(
         "the deadline passed while this request waited for its turn: the engine is busy, try again later"

@@ -9,7 +9,10 @@
 //! This crate knows nothing of HTTP, money or chains.
 
 mod backend;
+mod batch;
+mod bounded;
 mod digest;
+pub mod embedding;
 mod engine;
 mod error;
 mod event;
@@ -20,11 +23,13 @@ mod lora;
 mod options;
 pub mod packed;
 mod request;
+pub mod safetensors;
 mod sampler;
 mod scheduler;
 mod template;
 mod text;
 mod tokenizer;
+mod turn;
 
 pub use digest::digest_file;
 pub use engine::{Engine, EngineStats, Health, Histogram, LoadProgress, ModelInfo, Refused};

@@ -9,12 +9,12 @@ use crate::gguf::Gguf;
 use crate::options::BackendKind;
 pub(crate) use crate::packed::{AdapterBase, Chunk, KvUse, Scope, SequenceId};
 use crate::{Adapter, EngineError, EngineOptions, GenerationError};
-use candle::CandleLlama;
+use candle::Candle;
 use packed::Packed;
 
 /// Refuses a model of a family that no backend knows, before anything else that such a file lacks is complained of.
 pub(crate) fn check_family(gguf: &Gguf) -> Result<(), EngineError> {
-    CandleLlama::check_architecture(gguf).or_else(|_| crate::packed::check_architecture(gguf))
+    Candle::check_architecture(gguf)
 }
 
 /// Loads the model at `path`, whose header is `gguf`, for a tokenizer of `vocabulary` tokens. What the packed kernels do
@@ -28,15 +28,14 @@ pub(crate) fn load(
 ) -> Result<Box<dyn Backend>, EngineError> {
     if options.backend == BackendKind::Packed {
         match options.packed(gguf).and_then(|options| Packed::load(path, gguf, vocabulary, options, packed)) {
-            Err(EngineError::Unsupported { what, found, .. })
-                if CandleLlama::check_architecture(gguf).is_ok() =>
-            {
+            Err(EngineError::Unsupported { what, found, .. }) if Candle::check_architecture(gguf).is_ok() => {
                 tracing::info!(%what, %found, "no packed kernels for this model: candle computes it");
             }
             loaded => return Ok(Box::new(loaded?)),
         }
     }
-    Ok(Box::new(CandleLlama::load(path, gguf, vocabulary)?))
+    let context_cap = options.context_cap.unwrap_or(usize::MAX);
+    Ok(Box::new(Candle::load(path, gguf, vocabulary, context_cap)?))
 }
 
 /// A loaded model and the KV caches of its sequences. One scheduling thread owns it.

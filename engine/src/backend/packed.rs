@@ -2,16 +2,10 @@
 
 use std::path::Path;
 
-use tokio::sync::Mutex;
-
 use super::{AdapterBase, Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
 use crate::gguf::Gguf;
 use crate::packed::{Options, PackedModel, StepError};
-use crate::{Adapter, EngineError, GenerationError};
-
-/// One step at a time in the whole process, first come first served: a step uses every core that inference has, and two
-/// would only wait for each other.
-static TURN: Mutex<()> = Mutex::const_new(());
+use crate::{Adapter, EngineError, GenerationError, turn};
 
 /// A model of the packed core.
 pub(crate) struct Packed(PackedModel);
@@ -80,7 +74,7 @@ impl Backend for Packed {
     }
 
     fn step(&mut self, chunks: &[Chunk<'_>]) -> Result<Vec<Outcome>, CacheFull> {
-        let turn = TURN.blocking_lock();
+        let turn = turn::wait();
         let stepped = self.0.step(chunks);
         drop(turn);
         match stepped {

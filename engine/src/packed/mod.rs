@@ -46,20 +46,14 @@ pub use step::{Chunk, Logits, StepError};
 
 use crate::gguf::Gguf;
 use crate::{Adapter, AdapterError, EngineError};
+pub(crate) use architecture::{Activation, Architecture};
 use engine::{Engine, Load};
 pub(crate) use kv::POSITIONS;
 use kv::{Geometry, Sequences};
 pub(crate) use lora::{AdapterWeights, Builder as AdapterBuilder, MAX_RANK, Size, Target};
 pub(crate) use number::{Brain, Half, Number, Single};
+pub(crate) use rotation::{Pairs, Rotation};
 pub(crate) use softmax::{Weights, largest};
-
-/// Whether there are kernels for models of the file's family.
-///
-/// # Errors
-/// [`EngineError::Unsupported`] if not, [`EngineError::Inconsistent`] if its sizes contradict each other.
-pub(crate) fn check_architecture(gguf: &Gguf) -> Result<(), EngineError> {
-    architecture::Architecture::read(gguf).map(|_| ())
-}
 
 /// Bytes of the KV cache for one token of one sequence of the model that the file describes.
 pub(crate) fn kv_bytes_per_token(gguf: &Gguf, kv_type: KvType) -> Result<u64, EngineError> {

@@ -165,7 +165,7 @@ impl Counters {
     pub(super) fn refused(&self, reason: &SubmitError) {
         let counter = match reason {
             SubmitError::QueueFull { .. } => &self.queue_full,
-            SubmitError::PromptTooLong { .. } => &self.too_long,
+            SubmitError::PromptTooLong { .. } | SubmitError::InputTooLong { .. } => &self.too_long,
             SubmitError::Invalid { .. } => &self.invalid,
             SubmitError::Late => &self.late,
             SubmitError::Unhealthy { .. } => &self.unhealthy,

@@ -74,7 +74,11 @@ fn check(family: &str, name: &str) {
     );
     let rounded = !matches!(name, "f32" | "f16" | "bf16");
     let limit = if rounded { 0.5 } else { 0.02 };
-    assert!(from_llama.abs() < limit, "{family} {name}: {from_llama} % of llama.cpp's {}", reference.perplexity);
+    assert!(
+        from_llama.abs() < limit,
+        "{family} {name}: {from_llama} % of llama.cpp's {}",
+        reference.perplexity
+    );
     let limit = if rounded { 0.9 } else { 0.005 };
     assert!(from_exact.abs() < limit, "{family} {name}: {from_exact} % of the exact {}", reference.exact);
 }

@@ -9,6 +9,7 @@
 //! This crate knows nothing of HTTP, money or chains.
 
 mod backend;
+mod constraint;
 mod digest;
 mod engine;
 mod error;
@@ -24,6 +25,7 @@ mod template;
 mod text;
 mod tokenizer;
 
+pub use constraint::{CompiledGrammar, Constraint, ConstraintError, Grammar, GrammarError, Next, TokenMask};
 pub use digest::digest_file;
 pub use engine::{Engine, EngineStats, Health, ModelInfo};
 pub use error::{EngineError, GenerationError, SubmitError};

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{self, Backend};
+use crate::constraint::{CompiledGrammar, Constraint, Constraints, Grammar, GrammarError};
 use crate::gguf::Gguf;
 use crate::request::{ChatMessage, GenerateRequest};
 use crate::scheduler::{Scheduler, SchedulerLimits};
@@ -24,6 +25,7 @@ struct Model {
     info: ModelInfo,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
+    constraints: Constraints,
     scheduler: Scheduler,
     adapters: Adapters,
 }
@@ -110,7 +112,9 @@ impl Engine {
         let limits = SchedulerLimits::new(&options, context_length);
         let scheduler = Scheduler::start(backend, Arc::<Tokenizer>::clone(&tokenizer), limits)?;
         tracing::info!(model = %info.name, bytes = info.file_bytes, context = context_length, "model loaded");
-        Ok(Self { model: Arc::new(Model { info, tokenizer, template, scheduler, adapters }) })
+        let constraints = Constraints::new(Arc::clone(&tokenizer));
+        let model = Model { info, tokenizer, template, constraints, scheduler, adapters };
+        Ok(Self { model: Arc::new(model) })
     }
 
     /// What is known of the model.
@@ -145,6 +149,17 @@ impl Engine {
     /// The text of `tokens`: control tokens and unknown ids have none, broken UTF-8 becomes U+FFFD.
     pub fn detokenize(&self, tokens: &[u32]) -> String {
         self.model.tokenizer.decode(tokens)
+    }
+
+    /// Checks and compiles the form that an answer must have, for any number of answers of this model. Blocks for some
+    /// milliseconds, at worst for a few seconds: call it outside an async runtime's threads.
+    pub fn compile_grammar(&self, grammar: &Grammar) -> Result<CompiledGrammar, GrammarError> {
+        self.model.constraints.compile(grammar)
+    }
+
+    /// Follows one answer under a grammar that this model compiled, for callers that choose tokens themselves.
+    pub fn constrain(&self, grammar: &CompiledGrammar) -> Constraint {
+        self.model.constraints.start(grammar)
     }
 
     /// Says whether a request asks for something that can never be honoured. Its lengths and the load of the moment are

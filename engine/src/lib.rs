@@ -11,6 +11,7 @@
 mod backend;
 mod batch;
 mod bounded;
+mod constraint;
 mod digest;
 pub mod embedding;
 mod engine;
@@ -31,6 +32,7 @@ mod text;
 mod tokenizer;
 mod turn;
 
+pub use constraint::{CompiledGrammar, Constraint, ConstraintError, Grammar, GrammarError, Next, TokenMask};
 pub use digest::digest_file;
 pub use engine::{Engine, EngineStats, Health, Histogram, LoadProgress, ModelInfo, Refused};
 pub use error::{EngineError, GenerationError, SubmitError};

@@ -1,0 +1,108 @@
+//! The thread that computes masks while the model computes logits.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use llguidance::Matcher;
+use llguidance::api::StopReason;
+
+use super::compile::SharedMatcher;
+use super::error::first_line;
+use super::{ConstraintError, TokenMask};
+
+/// What an answer may do next, from the helper.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// `None` if the grammar is complete and nothing can follow.
+    pub(super) mask: Option<TokenMask>,
+    /// The tokens that must come next, whatever the model says.
+    pub(super) forced: Vec<u32>,
+}
+
+/// The state of an answer's grammar and what it allows.
+pub(super) type Answer = Result<(Box<Matcher>, Step), ConstraintError>;
+
+/// Whose turn it is to be computed.
+pub(super) enum State {
+    /// An answer that begins.
+    Fresh(Arc<SharedMatcher>),
+    /// An answer under way, after its next tokens.
+    Going(Box<Matcher>, Vec<u32>),
+}
+
+/// One mask to compute.
+pub(super) struct Job {
+    pub(super) state: State,
+    /// Set when the helper takes it up.
+    pub(super) started: Arc<OnceLock<Instant>>,
+    pub(super) answer: SyncSender<Answer>,
+}
+
+/// One thread, and the way to it. Each answer has at most one job with it, so its queue is bounded by the answers under
+/// way. It ends when the last handle is dropped.
+#[derive(Clone)]
+pub(super) struct Helper {
+    jobs: Option<Sender<Job>>,
+}
+
+impl Helper {
+    /// Starts the thread. If that fails, every constraint ends in `Stopped`.
+    pub(super) fn start() -> Self {
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new().name("masks".to_owned());
+        let started = thread.spawn(move || work(&queue));
+        if let Err(error) = &started {
+            tracing::error!(%error, "cannot start the thread that computes masks");
+        }
+        Self { jobs: started.ok().map(|_| jobs) }
+    }
+
+    /// Hands over a job; dropped, and with it its answer's sender, if the thread is gone.
+    pub(super) fn take(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+fn work(queue: &Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        let _ = job.started.set(Instant::now());
+        let _ = job.answer.send(compute(job.state));
+    }
+}
+
+fn compute(state: State) -> Answer {
+    let mut matcher = match state {
+        State::Fresh(shared) => shared.copy(),
+        State::Going(mut matcher, tokens) => {
+            if let Err(error) = matcher.consume_tokens(&tokens) {
+                return Err(failed(&matcher, &error.to_string()));
+            }
+            matcher
+        }
+    };
+    let stopped = matcher.stop_reason();
+    if matches!(stopped, StopReason::NoExtension | StopReason::EndOfSentence) {
+        return Ok((matcher, Step { mask: None, forced: Vec::new() }));
+    }
+    let forced = matcher.compute_ff_tokens();
+    match matcher.compute_mask() {
+        Ok(set) => {
+            let tokens = set.len();
+            let mask = TokenMask::new(set.into(), tokens);
+            Ok((matcher, Step { mask: Some(mask), forced }))
+        }
+        Err(error) => Err(failed(&matcher, &error.to_string())),
+    }
+}
+
+/// A cancelled computation was cancelled for its time, by the one who then no longer asks.
+fn failed(matcher: &Matcher, message: &str) -> ConstraintError {
+    let reason = first_line(message);
+    match matcher.stop_reason() {
+        StopReason::LexerTooComplex | StopReason::ParserTooComplex => ConstraintError::TooComplex { reason },
+        _ => ConstraintError::Strayed { reason },
+    }
+}

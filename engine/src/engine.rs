@@ -170,7 +170,7 @@ impl Engine {
 
     /// Takes a request, or says at once why not. Never blocks.
     pub fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
-        self.model.scheduler.submit(request)
+        self.model.scheduler.submit(request, |grammar| self.model.constraints.start(grammar))
     }
 
     /// The adapters that requests can name.

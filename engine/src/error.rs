@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::path::PathBuf;
 
+use crate::constraint::ConstraintError;
 use crate::gguf::GgufError;
 use crate::safetensors::SafeTensorsError;
 
@@ -173,12 +174,20 @@ pub enum GenerationError {
         /// Tokens generated.
         generated: usize,
     },
+    /// The answer could not go on in the form that was asked for.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The engine was stopped, or gave up, before the answer was complete.
     #[error("the engine stopped before this answer was complete")]
     Stopped,
 }
 
 impl GenerationError {
+    /// True if this says nothing about the engine: another request would have gone well.
+    pub(crate) fn is_the_requests_own(&self) -> bool {
+        matches!(self, Self::Constraint(_))
+    }
+
     /// A caught panic.
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::Adapter;
+use crate::{Adapter, CompiledGrammar};
 
 /// One message of a conversation, under the roles that the model's chat template knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,8 @@ pub struct GenerateRequest {
     pub stop: Vec<String>,
     /// The answer ends before the first of these tokens, as before those by which the model ends it; at most 64.
     pub stop_tokens: Vec<u32>,
+    /// The form that each answer must have, from [`crate::Engine::compile_grammar`] of the same engine.
+    pub grammar: Option<CompiledGrammar>,
     /// Place in the queue.
     pub priority: Priority,
     /// Who asks, as a number that is the same for all his requests, such as a hash of his address. Tenants get equal parts
@@ -130,6 +132,7 @@ impl GenerateRequest {
             logprobs: None,
             stop: Vec::new(),
             stop_tokens: Vec::new(),
+            grammar: None,
             priority: Priority::default(),
             tenant: None,
             deadline: None,

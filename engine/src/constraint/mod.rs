@@ -33,6 +33,12 @@ use compile::Slots;
 use helper::Helper;
 pub use sequence::{Constraint, Next};
 
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Constraint").finish_non_exhaustive()
+    }
+}
+
 /// What one loaded model needs to constrain its answers. Its tables are built at the first constrained request: they
 /// take some megabytes, and most engines never need them.
 pub(crate) struct Constraints {

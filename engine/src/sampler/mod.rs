@@ -8,8 +8,8 @@ use adjust::Adjustments;
 pub(crate) use logprobs::Distribution;
 use narrow::{Narrowing, pick, sum};
 
-use crate::Sampling;
 use crate::packed::{Weights, largest};
+use crate::{Sampling, TokenMask};
 
 /// Chooses the tokens of one answer. The n-th choice depends on the seed, the tokens before it and the logits alone, so it
 /// does not matter what else runs at the time.
@@ -34,15 +34,19 @@ impl Sampler {
         }
     }
 
-    /// The next token; `None` if no logit is a finite number, which means that the model is broken.
-    pub(crate) fn next(&mut self, logits: &[f32]) -> Option<u32> {
-        let token = self.choose(logits)?;
+    /// The next token, one of `allowed` if that is given; `None` if no logit of these is a finite number, which means that
+    /// the model is broken.
+    pub(crate) fn next(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Option<u32> {
+        let token = self.choose(logits, allowed)?;
         self.adjustments.note(token);
         Some(token)
     }
 
-    fn choose(&mut self, logits: &[f32]) -> Option<u32> {
-        let logits = self.adjustments.apply(logits);
+    fn choose(&mut self, logits: &[f32], allowed: Option<&TokenMask>) -> Option<u32> {
+        let mut logits = self.adjustments.apply(logits);
+        if let Some(allowed) = allowed {
+            forbid_others(logits.to_mut(), allowed);
+        }
         let best = argmax(&logits)?;
         if self.temperature == 0.0 {
             return Some(best as u32);
@@ -55,6 +59,18 @@ impl Sampler {
         }
         let kept = self.narrowing.keep(&weights);
         pick(&kept, point * sum(&kept))
+    }
+}
+
+/// Leaves only what is allowed.
+fn forbid_others(logits: &mut [f32], allowed: &TokenMask) {
+    let words = allowed.words().iter().copied().chain(std::iter::repeat(0));
+    for (logits, word) in logits.chunks_mut(32).zip(words).filter(|(_, word)| *word != u32::MAX) {
+        for (bit, logit) in logits.iter_mut().enumerate() {
+            if word >> bit & 1 == 0 {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
     }
 }
 
@@ -87,14 +103,14 @@ mod tests {
     }
 
     fn draw(sampler: &mut Sampler, logits: &[f32], times: usize) -> Vec<u32> {
-        (0..times).map(|_| sampler.next(logits).expect("finite logits")).collect()
+        (0..times).map(|_| sampler.next(logits, None).expect("finite logits")).collect()
     }
 
     #[test]
     fn greedy_takes_the_first_of_the_largest_and_ignores_what_is_not_finite() {
         let logits = [1.0, f32::NAN, 3.0, 3.0, f32::INFINITY];
-        assert_eq!(sampler(0.0, 1.0, 1).next(&logits), Some(2));
-        assert_eq!(sampler(0.0, 1.0, 1).next(&[f32::NAN, f32::NEG_INFINITY]), None);
+        assert_eq!(sampler(0.0, 1.0, 1).next(&logits, None), Some(2));
+        assert_eq!(sampler(0.0, 1.0, 1).next(&[f32::NAN, f32::NEG_INFINITY], None), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::waiting::Waiting;
 use super::{Clock, Health};
 use crate::packed::Scope;
 use crate::sampler::Sampler;
-use crate::{Event, GenerateRequest, Priority, SubmitError};
+use crate::{Constraint, Event, GenerateRequest, Priority, SubmitError};
 
 /// One choice of a request on its way to the worker.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) choice: usize,
     pub(crate) request: Arc<GenerateRequest>,
     pub(crate) sampler: Sampler,
+    /// What holds the answer to its grammar.
+    pub(crate) constraint: Option<Constraint>,
     pub(crate) events: UnboundedSender<Event>,
     /// Whose blocks of the KV cache it may begin with.
     pub(crate) scope: Scope,
@@ -101,7 +103,7 @@ impl Queue {
     pub(crate) fn push(
         self: &Arc<Self>,
         choices: usize,
-        make: impl Fn(u64, usize) -> Job,
+        mut make: impl FnMut(u64, usize) -> Job,
     ) -> Result<Ticket, SubmitError> {
         let mut state = self.lock();
         if let Health::Failed { reason } = &state.health {

@@ -1,6 +1,7 @@
 //! One request being computed.
 
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -13,7 +14,9 @@ use crate::backend::{Backend, Chunk, SequenceId};
 use crate::packed::Scope;
 use crate::sampler::{Distribution, Sampler};
 use crate::text::TextStream;
-use crate::{Adapter, Event, FinishReason, GenerationError, TokenLogprob, TokenLogprobs, Usage};
+use crate::{
+    Adapter, Constraint, Event, FinishReason, GenerationError, Next, TokenLogprob, TokenLogprobs, Usage,
+};
 
 /// One choice of a request and how far it has come.
 pub(super) struct Running {
@@ -47,6 +50,9 @@ pub(super) struct Running {
     untold: usize,
     untold_logprobs: Vec<TokenLogprobs>,
     sampler: Sampler,
+    constraint: Option<Constraint>,
+    /// Logits whose token cannot be chosen yet, because the constraint is still computing what is allowed.
+    parked: Option<Vec<f32>>,
     logprobs: Option<usize>,
     stop_tokens: Vec<u32>,
     text: TextStream,
@@ -62,7 +68,7 @@ pub(super) enum Step {
 
 impl Running {
     pub(super) fn new(job: Job, turn: u64) -> Self {
-        let Job { id, choice, request, sampler, events, scope, arrived } = job;
+        let Job { id, choice, request, sampler, constraint, events, scope, arrived } = job;
         Self {
             standing: Standing::of(id, &request),
             choice,
@@ -84,6 +90,8 @@ impl Running {
             untold: 0,
             untold_logprobs: Vec::new(),
             sampler,
+            constraint,
+            parked: None,
             logprobs: request.logprobs,
             stop_tokens: request.stop_tokens.clone(),
             text: TextStream::new(&request.stop),
@@ -102,7 +110,12 @@ impl Running {
 
     /// What planning has to know of it.
     pub(super) fn candidate(&self) -> Candidate {
-        Candidate { standing: self.standing, decoding: self.decoding(), held: false, turn: self.turn }
+        Candidate {
+            standing: self.standing,
+            decoding: self.decoding(),
+            held: self.parked.is_some(),
+            turn: self.turn,
+        }
     }
 
     /// Tokens to compute before the next can be chosen.
@@ -156,7 +169,7 @@ impl Running {
     pub(super) fn advance(
         &mut self,
         count: usize,
-        logits: Option<&[f32]>,
+        logits: Option<Vec<f32>>,
         words: &dyn Vocabulary,
     ) -> Result<Step, GenerationError> {
         self.computed += count;
@@ -165,9 +178,40 @@ impl Running {
             self.tell(Event::Prefilled { tokens: prefilled - self.told_prompt });
             self.told_prompt = prefilled;
         }
-        match logits {
-            Some(logits) => self.choose(logits, words),
-            None => Ok(Step::Going),
+        self.parked = logits;
+        self.unpark(words)
+    }
+
+    /// Chooses the next token if its logits are there and what is allowed is known.
+    pub(super) fn unpark(&mut self, words: &dyn Vocabulary) -> Result<Step, GenerationError> {
+        let Some(logits) = self.parked.take() else { return Ok(Step::Going) };
+        // A head padded beyond the vocabulary has columns that stand for no token.
+        let known = &logits[..logits.len().min(words.size())];
+        let next = match self.constraint.as_mut().map(Constraint::poll) {
+            None => self.sampler.next(known, None),
+            Some(Poll::Ready(next)) => match next? {
+                Next::Choose { mask, .. } => self.sampler.next(known, Some(mask)),
+                Next::Complete => return Ok(self.stop()),
+            },
+            Some(Poll::Pending) => {
+                self.parked = Some(logits);
+                return Ok(Step::Going);
+            }
+        };
+        let token = next.ok_or_else(|| GenerationError::Backend("no logit is a finite number".to_owned()))?;
+        self.take(token, known, words)
+    }
+
+    /// True while its next token cannot be chosen.
+    pub(super) fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Waits for what is allowed next, for a while.
+    pub(super) fn wait(&mut self, patience: Duration) {
+        if let Some(constraint) = &mut self.constraint {
+            // What comes of it is asked for later.
+            let _ = constraint.wait(patience);
         }
     }
 
@@ -181,16 +225,13 @@ impl Running {
         let _ = self.events.send(event);
     }
 
-    fn choose(&mut self, logits: &[f32], words: &dyn Vocabulary) -> Result<Step, GenerationError> {
-        // A head padded beyond the vocabulary has columns that stand for no token.
-        let logits = &logits[..logits.len().min(words.size())];
-        let token = self
-            .sampler
-            .next(logits)
-            .ok_or_else(|| GenerationError::Backend("no logit is a finite number".to_owned()))?;
+    /// Goes on with the token that was chosen from `logits`.
+    fn take(&mut self, token: u32, logits: &[f32], words: &dyn Vocabulary) -> Result<Step, GenerationError> {
         if words.ends(token) || self.stop_tokens.contains(&token) {
-            let rest = self.text.finish();
-            return Ok(self.finish(rest, FinishReason::Stop));
+            return Ok(self.stop());
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.begin(&[token])?;
         }
         self.tokens.push(token);
         self.untold += 1;
@@ -209,6 +250,12 @@ impl Running {
             self.tell_text(piece.text);
         }
         Ok(Step::Going)
+    }
+
+    /// The model ended the answer, or nothing can follow.
+    fn stop(&mut self) -> Step {
+        let rest = self.text.finish();
+        self.finish(rest, FinishReason::Stop)
     }
 
     fn finish(&mut self, rest: String, reason: FinishReason) -> Step {

@@ -22,6 +22,9 @@ const MAX_FAILURES: u32 = 3;
 /// answers are under way, so it must not be long.
 const LONGEST_GRID: usize = 64;
 
+/// How long to wait for what a constraint allows, with nothing else to compute, before looking at the queue again.
+const MASK_PATIENCE: Duration = Duration::from_millis(5);
+
 /// Owns the model and everything being computed.
 pub(super) struct Worker {
     backend: Box<dyn Backend>,
@@ -91,6 +94,7 @@ impl Worker {
         self.admit()?;
         self.drop_abandoned();
         self.resume();
+        self.unpark();
         if let Some(kv) = self.backend.kv() {
             self.counters.note_kv(kv);
         }
@@ -185,6 +189,9 @@ impl Worker {
         running.iter_mut().zip(&candidates).for_each(|(running, candidate)| running.turn = candidate.turn);
         let chunks: Vec<_> = turns.iter().filter_map(|turn| running[turn.index].chunk(turn.tokens)).collect();
         if chunks.is_empty() {
+            if let Some(parked) = self.running.iter_mut().find(|running| running.is_parked()) {
+                parked.wait(MASK_PATIENCE);
+            }
             return;
         }
         let outcomes = match catch_unwind(AssertUnwindSafe(|| backend.step(&chunks))) {
@@ -228,33 +235,55 @@ impl Worker {
 
     fn advance(&mut self, turns: &[Turn], outcomes: Vec<Outcome>) {
         let mut ended = Vec::new();
-        let now = (self.clock)();
         for (turn, outcome) in turns.iter().zip(outcomes) {
-            let running = &mut self.running[turn.index];
-            let before = running.generated();
-            let words = &*self.vocabulary;
-            let step = outcome.and_then(|logits| running.advance(turn.tokens, logits.as_deref(), words));
-            let generated = running.generated() - before;
-            if generated > 0 {
-                add(&self.counters.generated_tokens, generated as u64);
-                running.note_token(now, &self.counters);
-                self.generated.push((running.standing.tenant, running.standing.priority, generated));
+            let proceed = |running: &mut Running, words: &dyn Vocabulary| {
+                outcome.and_then(|logits| running.advance(turn.tokens, logits, words))
+            };
+            ended.extend(self.proceed(turn.index, proceed));
+        }
+        self.end(ended);
+    }
+
+    /// Goes on with those whose next token could not be chosen because it was not known what is allowed.
+    fn unpark(&mut self) {
+        let parked = (0..self.running.len()).filter(|index| self.running[*index].is_parked());
+        let parked: Vec<usize> = parked.collect();
+        let ended = parked.into_iter().filter_map(|index| self.proceed(index, Running::unpark)).collect();
+        self.end(ended);
+    }
+
+    /// Takes one request further and accounts for it. Answers the event with which it ends, if it does.
+    fn proceed(
+        &mut self,
+        index: usize,
+        step: impl FnOnce(&mut Running, &dyn Vocabulary) -> Result<Step, GenerationError>,
+    ) -> Option<(usize, Event)> {
+        let running = &mut self.running[index];
+        let before = running.generated();
+        let step = step(running, &*self.vocabulary);
+        let generated = running.generated() - before;
+        if generated > 0 {
+            add(&self.counters.generated_tokens, generated as u64);
+            running.note_token((self.clock)(), &self.counters);
+            self.generated.push((running.standing.tenant, running.standing.priority, generated));
+        }
+        match step {
+            Ok(step) => {
+                self.succeeded();
+                let Step::Done(event) = step else { return None };
+                add(&self.counters.finished, 1);
+                Some((index, event))
             }
-            match step {
-                Ok(step) => {
-                    self.succeeded();
-                    if let Step::Done(event) = step {
-                        add(&self.counters.finished, 1);
-                        ended.push((turn.index, event));
-                    }
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    ended.push((turn.index, Event::Failed(error)));
-                }
+            Err(error) => {
+                self.failed(&error);
+                Some((index, Event::Failed(error)))
             }
         }
-        ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+    }
+
+    /// Lets go of those who have ended, with their last events.
+    fn end(&mut self, mut ended: Vec<(usize, Event)>) {
+        ended.sort_by_key(|(index, _)| Reverse(*index));
         for (index, event) in ended {
             self.remove(index).tell(event);
         }
@@ -286,11 +315,15 @@ impl Worker {
     }
 
     fn failed(&mut self, error: &GenerationError) {
-        self.failures += 1;
+        add(&self.counters.failed, 1);
         let reason = error.to_string();
+        if error.is_the_requests_own() {
+            tracing::warn!(%reason, "generation failed");
+            return;
+        }
+        self.failures += 1;
         tracing::error!(%reason, failures = self.failures, "generation failed");
         self.queue.set_health(Health::Degraded { failures: self.failures, reason });
-        add(&self.counters.failed, 1);
         add(&self.counters.panics, matches!(error, GenerationError::Panicked(_)).into());
     }
 

@@ -2,6 +2,7 @@
 
 mod choices;
 mod common;
+mod constrained;
 mod forks;
 mod generate;
 mod hostile;

@@ -11,8 +11,6 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::settings::Settings;
 
-/// Above this many bytes a prompt is encoded off the async threads, which it would hold up for milliseconds.
-const ENCODE_INLINE_BYTES: usize = 16 << 10;
 /// Longest model name that is looked up or repeated.
 const MAX_NAME_BYTES: usize = 128;
 
@@ -84,7 +82,7 @@ impl Routed {
     /// [`ApiError::Invalid`] with the template's, tokenizer's or engine's reason.
     pub(crate) async fn prepare(&self, query: Query) -> Result<Prepared, ApiError> {
         let backend = self.target.served.backend.clone();
-        if query.prompt.bytes() <= ENCODE_INLINE_BYTES {
+        if !query.is_heavy() {
             return prepare(&*backend, query);
         }
         let preparing = tokio::task::spawn_blocking(move || prepare(&*backend, query));
@@ -97,8 +95,13 @@ fn prepare(backend: &dyn Backend, query: Query) -> Result<Prepared, ApiError> {
         Prompt::Chat(_) => "messages",
         Prompt::Text(_) | Prompt::Tokens(_) => "prompt",
     };
+    let form = query.form.as_ref().map_or("response_format", |form| form.param);
     backend.prepare(query).map_err(|error| match error {
         PrepareError::Prompt(error) => ApiError::invalid(param, format!("cannot be encoded: {error}")),
         PrepareError::Parameter(error) => error.into(),
+        PrepareError::Form(error) if error.is_retryable() => {
+            ApiError::Unavailable { model: "asked for".to_owned(), reason: error.to_string() }
+        }
+        PrepareError::Form(error) => ApiError::invalid(form, format!("cannot be honoured: {error}")),
     })
 }

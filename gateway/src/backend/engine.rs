@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use dividend_engine::{Engine, Event, GenerateRequest, Health, SubmitError};
 
-use super::{Backend, Generation, Job, PrepareError, Prepared, Prompt, Query};
+use super::{Backend, Form, Generation, Job, PrepareError, Prepared, Prompt, Query};
 
 /// A model that this process computes itself.
 pub struct EngineBackend {
@@ -38,7 +38,9 @@ impl Backend for EngineBackend {
             Prompt::Tokens(tokens) => tokens,
         };
         let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let compile = |form: Form| self.engine.compile_grammar(&form.grammar);
         let request = GenerateRequest {
+            grammar: query.form.map(compile).transpose()?,
             sampling: query.sampling,
             choices: query.choices,
             logprobs: query.logprobs,

@@ -7,12 +7,17 @@ mod instant;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use dividend_engine::{ChatMessage, EngineError, Event, GenerateRequest, Priority, Sampling, SubmitError};
+use dividend_engine::{
+    ChatMessage, EngineError, Event, GenerateRequest, Grammar, GrammarError, Priority, Sampling, SubmitError,
+};
 
 pub use engine::EngineBackend;
 pub use fleet::Backends;
 pub(crate) use fleet::Served;
 pub use instant::InstantBackend;
+
+/// Prompts up to this size take less time to encode than a change of threads.
+const LIGHT_BYTES: usize = 4 << 10;
 
 /// What the model is asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +56,24 @@ pub struct Query {
     pub stop: Vec<String>,
     /// Each answer ends before the first of these tokens.
     pub stop_tokens: Vec<u32>,
+    /// The form that each answer must have.
+    pub form: Option<Form>,
+}
+
+/// The form of an answer, and the parameter that asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// What is asked for.
+    pub grammar: Grammar,
+    /// "response_format" or "structured_outputs".
+    pub param: &'static str,
+}
+
+impl Query {
+    /// True if preparing it can take long enough to hold up others on the same thread.
+    pub fn is_heavy(&self) -> bool {
+        self.form.is_some() || self.prompt.bytes() > LIGHT_BYTES
+    }
 }
 
 /// A query that its backend has checked, in the form in which it takes it.
@@ -71,6 +94,9 @@ pub enum PrepareError {
     /// A parameter asks for what this model cannot do.
     #[error(transparent)]
     Parameter(#[from] SubmitError),
+    /// The form that was asked for is refused.
+    #[error(transparent)]
+    Form(#[from] GrammarError),
 }
 
 /// Answers to be computed.

@@ -4,6 +4,7 @@ use dividend_engine::ChatMessage;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::form::ResponseFormat;
 use super::parameters::{at_least_one, body, refuse_unless_empty, refuse_unless_one_of};
 use super::{Ask, Shape};
 use crate::backend::Prompt;
@@ -29,13 +30,6 @@ body! {
         store: Option<Value>,
         metadata: Option<Value>,
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResponseFormat {
-    #[serde(rename = "type")]
-    kind: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,8 +86,14 @@ impl ChatRequest {
         let messages =
             messages.map(|(index, message)| message.into_message(index)).collect::<Result<Vec<_>, _>>()?;
         let logprobs = self.logprobs()?;
+        let form = self.response_format.take().map(ResponseFormat::form).transpose()?.flatten();
         let mut ask = self.take_shared().ask(Shape::Chat, Prompt::Chat(messages))?;
         ask.query.logprobs = logprobs;
+        if form.is_some() && ask.query.form.is_some() {
+            let message = "is only taken without structured_outputs: one answer has one form";
+            return Err(ApiError::invalid("response_format", message));
+        }
+        ask.query.form = ask.query.form.or(form);
         Ok(ask)
     }
 
@@ -125,10 +125,6 @@ impl ChatRequest {
             return Err(ApiError::invalid("parallel_tool_calls", "must be true or false"));
         }
         refuse_unless_one_of("service_tier", self.service_tier.as_ref(), &["auto", "default"])?;
-        if let Some(format) = self.response_format.as_ref().filter(|format| format.kind != "text") {
-            let message = format!("type {:?} is not served; only \"text\" is", format.kind);
-            return Err(ApiError::unsupported("response_format", message));
-        }
         match self.modalities.as_deref() {
             None => Ok(()),
             Some([only]) if only == "text" => Ok(()),
@@ -240,7 +236,15 @@ mod tests {
             (r#","logprobs":3"#, "logprobs"),
             (r#","top_logprobs":3"#, "top_logprobs"),
             (r#","tools":[{}]"#, "tools"),
-            (r#","response_format":{"type":"json_object"}"#, "response_format"),
+            (r#","response_format":{"type":"yaml"}"#, "response_format"),
+            (r#","response_format":{"type":"json_schema"}"#, "response_format"),
+            (
+                r#","response_format":{"type":"json_schema","json_schema":{"schema":{}}}"#,
+                "response_format.json_schema.name",
+            ),
+            (r#","structured_outputs":{}"#, "structured_outputs"),
+            (r#","structured_outputs":{"regex":"a","choice":["b"]}"#, "structured_outputs"),
+            (r#","structured_outputs":{"grammar":"a"}"#, "structured_outputs.grammar"),
             (r#","logit_bias":{"1":200}"#, "logit_bias.1"),
             (r#","frequency_penalty":3"#, "frequency_penalty"),
             (r#","no_such_thing":1"#, "no_such_thing"),

@@ -3,6 +3,7 @@
 mod answer;
 mod chat;
 mod completion;
+mod form;
 mod logprobs;
 mod parameters;
 mod parse;

@@ -6,6 +6,7 @@ use dividend_engine::Sampling;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::form::StructuredOutputs;
 use super::{Ask, Shape, StreamUsage};
 use crate::backend::{Prompt, Query};
 use crate::error::ApiError;
@@ -63,6 +64,7 @@ macro_rules! body {
             seed: Option<i64>,
             stop: Option<$crate::openai::parameters::Stop>,
             stop_token_ids: Option<Vec<u32>>,
+            structured_outputs: Option<$crate::openai::form::StructuredOutputs>,
             user: Option<String>,
         }
 
@@ -85,6 +87,7 @@ macro_rules! body {
                     seed: self.seed.take(),
                     stop: self.stop.take(),
                     stop_token_ids: self.stop_token_ids.take(),
+                    structured_outputs: self.structured_outputs.take(),
                     user: self.user.take(),
                 }
             }
@@ -93,7 +96,8 @@ macro_rules! body {
 }
 pub(crate) use body;
 
-/// What both endpoints take, under OpenAI's names; `top_k`, `min_p`, `repetition_penalty` and `stop_token_ids` under vLLM's.
+/// What both endpoints take, under OpenAI's names; `top_k`, `min_p`, `repetition_penalty`,
+/// `stop_token_ids` and `structured_outputs` under vLLM's.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub model: String,
@@ -112,6 +116,7 @@ pub(crate) struct Shared {
     pub seed: Option<i64>,
     pub stop: Option<Stop>,
     pub stop_token_ids: Option<Vec<u32>>,
+    pub structured_outputs: Option<StructuredOutputs>,
     pub user: Option<String>,
 }
 
@@ -133,6 +138,7 @@ impl Shared {
                 logprobs: None,
                 stop: stops(self.stop)?,
                 stop_tokens: self.stop_token_ids.unwrap_or_default(),
+                form: self.structured_outputs.map(StructuredOutputs::form).transpose()?,
             },
             max_tokens: at_least_one("max_tokens", self.max_tokens)?,
             stream,

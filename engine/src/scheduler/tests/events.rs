@@ -19,7 +19,7 @@ fn events_tell_of_every_token_and_the_end_once() {
     assert_eq!(events(rig.submit(&[END], 5)), [prefilled(1), finished(1, 0, FinishReason::Stop)]);
     let stops = GenerateRequest { stop: vec!["xxx".to_owned()], ..request(&[1], 9) };
     assert_eq!(
-        events(rig.scheduler.submit(stops).expect("room")),
+        events(rig.try_submit(stops).expect("room")),
         [prefilled(1), text(String::new(), 3), finished(1, 3, FinishReason::Stop)]
     );
     let stats = rig.scheduler.stats();
@@ -31,7 +31,7 @@ fn the_queue_is_bounded_and_a_reader_that_leaves_makes_room_at_once() {
     let rig = rig(1, 1);
     let running = rig.hold(1);
     let waiting = rig.submit(&[1], 1);
-    let full = rig.scheduler.submit(request(&[2], 1)).expect_err("one runs, one waits");
+    let full = rig.try_submit(request(&[2], 1)).expect_err("one runs, one waits");
     assert_eq!(full, SubmitError::QueueFull { limit: 1 });
     assert!(full.is_retryable());
     drop(waiting);
@@ -90,7 +90,7 @@ fn a_full_cache_sets_the_least_urgent_aside_and_it_still_ends_whole() {
     let rig = rig_of(2, 0, Script { cache: 20, ..Script::default() });
     let holder = rig.hold(12);
     let low = GenerateRequest { priority: Priority::Low, ..request(&[1; 4], 12) };
-    let low = rig.scheduler.submit(low).expect("room");
+    let low = rig.try_submit(low).expect("room");
     rig.release();
     assert_eq!(last(holder), finished(5, 12, FinishReason::Length));
     let told = events(low);
@@ -150,7 +150,7 @@ fn an_engine_that_only_fails_goes_out_of_service() {
     assert_eq!(last(unlucky), Event::Failed(GenerationError::Stopped));
     rig.ended.recv().expect_err("the thread ends");
     assert!(matches!(rig.scheduler.health(), Health::Failed { .. }));
-    let refused = rig.scheduler.submit(request(&[1], 1)).expect_err("out of service");
+    let refused = rig.try_submit(request(&[1], 1)).expect_err("out of service");
     assert!(refused.to_string().contains("scripted panic"), "{refused}");
 }
 
@@ -172,7 +172,7 @@ fn requests_out_of_range_are_refused_by_field() {
     let refuse = |change: &dyn Fn(&mut GenerateRequest)| {
         let mut request = request(&[1], 1);
         change(&mut request);
-        match rig.scheduler.submit(request).expect_err("out of range") {
+        match rig.try_submit(request).expect_err("out of range") {
             SubmitError::Invalid { field, .. } => field,
             other => panic!("{other}"),
         }
@@ -185,6 +185,6 @@ fn requests_out_of_range_are_refused_by_field() {
     assert_eq!(refuse(&|request| request.sampling.top_p = 0.0), "top_p");
     assert_eq!(refuse(&|request| request.stop = vec![String::new()]), "stop");
     assert_eq!(refuse(&|request| request.stop = vec!["x".to_owned(); 17]), "stop");
-    let error = rig.scheduler.submit(request(&[1; 600], usize::MAX)).expect_err("too long");
+    let error = rig.try_submit(request(&[1; 600], usize::MAX)).expect_err("too long");
     assert!(matches!(error, SubmitError::PromptTooLong { prompt_tokens: 600, context_length: 1000, .. }));
 }

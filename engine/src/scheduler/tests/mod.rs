@@ -16,7 +16,7 @@ use super::{Clock, Health, Scheduler, SchedulerLimits, Vocabulary};
 use crate::backend::{Backend, CacheFull, Chunk, KvUse, Outcome, Scope, SequenceId};
 use crate::{
     Adapter, Event, FinishReason, GenerateRequest, Generation, GenerationError, PrefixSharing, Priority,
-    Sampling, Usage,
+    Sampling, SubmitError, Usage,
 };
 
 /// Ids with a meaning; the others are followed by themselves.
@@ -236,8 +236,12 @@ fn request(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
 }
 
 impl Rig {
+    fn try_submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
+        self.scheduler.submit(request, |_| unreachable!("no grammar is asked for"))
+    }
+
     fn submit(&self, prompt: &[u32], max_tokens: usize) -> Generation {
-        self.scheduler.submit(request(prompt, max_tokens)).expect("room")
+        self.try_submit(request(prompt, max_tokens)).expect("room")
     }
 
     /// A request that the worker has taken and now waits for the gate with: whatever is submitted next

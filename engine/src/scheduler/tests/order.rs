@@ -40,7 +40,7 @@ fn the_queue_goes_by_priority_then_arrival() {
     let holder = rig.hold(1);
     let with = |first: u32, priority| {
         let request = GenerateRequest { priority, ..request(&[first], 1) };
-        rig.scheduler.submit(request).expect("room")
+        rig.try_submit(request).expect("room")
     };
     let waiting = [
         with(1, Priority::Low),
@@ -62,7 +62,7 @@ fn of_tenant(tenant: u64, first: u32, length: usize, max_tokens: usize) -> Gener
 #[test]
 fn a_tenants_many_long_prompts_do_not_starve_anothers_short_one() {
     let mut rig = stepped(4, 200, Script { prefill_chunk: 16, ..Script::default() });
-    let submit = |rig: &Rig, request| rig.scheduler.submit(request).expect("room");
+    let submit = |rig: &Rig, request| rig.try_submit(request).expect("room");
     let _greedy: Vec<_> = (0..50).map(|number| submit(&rig, of_tenant(1, 1, 400, 20 + 5 * number))).collect();
     (0..10).for_each(|_| rig.turn());
     let _short = submit(&rig, of_tenant(2, 2, 3, 1));
@@ -83,10 +83,10 @@ fn places_go_round_between_tenants_whatever_each_has_waiting() {
     let mut rig = stepped(1, 100, Script { prefill_chunk: 64, ..Script::default() });
     let mut waiting = Vec::new();
     for number in 0..6 {
-        waiting.push(rig.scheduler.submit(of_tenant(1, 10 + number, 8, 1)).expect("room"));
+        waiting.push(rig.try_submit(of_tenant(1, 10 + number, 8, 1)).expect("room"));
     }
     for number in 0..3 {
-        waiting.push(rig.scheduler.submit(of_tenant(2, 20 + number, 8, 1)).expect("room"));
+        waiting.push(rig.try_submit(of_tenant(2, 20 + number, 8, 1)).expect("room"));
     }
     rig.finish();
     // The eighth place would go to the oldest in any case.
@@ -96,7 +96,7 @@ fn places_go_round_between_tenants_whatever_each_has_waiting() {
 #[test]
 fn a_prompt_of_another_tenant_is_read_between_the_chunks_of_a_long_one() {
     let mut rig = stepped(3, 0, Script { prefill_chunk: 10, ..Script::default() });
-    let submit = |rig: &Rig, request| rig.scheduler.submit(request).expect("room");
+    let submit = |rig: &Rig, request| rig.try_submit(request).expect("room");
     let _long = [submit(&rig, of_tenant(1, 1, 100, 1)), submit(&rig, of_tenant(1, 2, 100, 1))];
     rig.turn();
     let _other = submit(&rig, of_tenant(2, 3, 25, 1));
@@ -111,7 +111,7 @@ fn low_priority_gets_one_place_in_eight() {
     let mut rig = stepped(1, 100, Script::default());
     let with = |rig: &Rig, first, priority| {
         let request = GenerateRequest { priority, ..request(&[first], 1) };
-        rig.scheduler.submit(request).expect("room")
+        rig.try_submit(request).expect("room")
     };
     let mut waiting = vec![with(&rig, 50, Priority::Low)];
     for round in 0..30 {
@@ -129,7 +129,7 @@ fn the_earliest_deadline_goes_first_among_equals() {
     let (soon, later) = (Some(rig.now() + millis(10)), Some(rig.now() + millis(20)));
     let with = |first, deadline, priority| {
         let request = GenerateRequest { deadline, priority, ..request(&[first], 1) };
-        rig.scheduler.submit(request).expect("room")
+        rig.try_submit(request).expect("room")
     };
     let _waiting = [
         with(1, None, Priority::Normal),
@@ -166,7 +166,7 @@ fn who_may_share_a_beginning_is_the_operators_setting() {
         let mut rig = stepped(4, 0, Script { prefix_sharing, ..Script::default() });
         let tenants = [Some(1), Some(1), Some(2), None];
         let requests = tenants.map(|tenant| GenerateRequest { tenant, ..request(&[1], 1) });
-        let _answers = requests.map(|request| rig.scheduler.submit(request).expect("room"));
+        let _answers = requests.map(|request| rig.try_submit(request).expect("room"));
         rig.finish();
         let scopes = rig.scopes.lock().expect("nobody panics while logging").clone();
         let private = scopes.iter().filter(|scope| **scope == Scope::Private).count();

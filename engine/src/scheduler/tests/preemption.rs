@@ -39,14 +39,14 @@ fn while_somebody_is_set_aside_only_the_more_urgent_come_in() {
 fn low_priority_is_not_set_aside_for_ever() {
     let mut rig = stepped(2, 50, Script { cache: 40, prefill_chunk: 16, ..Script::default() });
     let low = GenerateRequest { priority: Priority::Low, ..request(&[1; 10], 20) };
-    let mut low = rig.scheduler.submit(low).expect("room");
+    let mut low = rig.try_submit(low).expect("room");
     let mut high = Vec::new();
     let mut end = None;
     for _ in 0..500 {
         // A stream of urgent requests that each take the whole cache, beside the one of low priority.
         while rig.scheduler.stats().queued < 2 {
             let urgent = GenerateRequest { priority: Priority::High, ..request(&[2; 20], 10) };
-            high.push(rig.scheduler.submit(urgent).expect("room"));
+            high.push(rig.try_submit(urgent).expect("room"));
         }
         rig.turn();
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -99,7 +99,7 @@ proptest! {
             let request = GenerateRequest {
                 tenant: *tenant, priority: *priority, ..request(&vec![1; *prompt], *max_tokens)
             };
-            answers.push(rig.scheduler.submit(request).expect("room"));
+            answers.push(rig.try_submit(request).expect("room"));
         }
         let steps = rig.finish();
         for (answer, asked) in answers.into_iter().zip(&requests) {

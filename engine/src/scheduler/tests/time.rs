@@ -7,7 +7,7 @@ use crate::SubmitError;
 fn a_deadline_that_has_passed_is_refused() {
     let rig = stepped(1, 1, Script::default());
     let late = GenerateRequest { deadline: Some(rig.now()), ..request(&[1], 1) };
-    assert_eq!(rig.scheduler.submit(late).expect_err("too late"), SubmitError::Late);
+    assert_eq!(rig.try_submit(late).expect_err("too late"), SubmitError::Late);
     assert_eq!(rig.scheduler.stats().refused.late, 1);
 }
 
@@ -18,7 +18,7 @@ fn a_request_that_waits_past_its_deadline_is_told_and_never_computed() {
     rig.turn();
     let with = |first, deadline| {
         let request = GenerateRequest { deadline, ..request(&[first], 1) };
-        rig.scheduler.submit(request).expect("room")
+        rig.try_submit(request).expect("room")
     };
     let (late, patient) = (with(2, Some(rig.now() + millis(15))), with(3, None));
     rig.finish();
@@ -35,7 +35,7 @@ fn an_answer_past_its_deadline_ends_between_steps_and_frees_its_place() {
     let mut rig = stepped(1, 1, Script { cost: [millis(10); 3], ..Script::default() });
     let deadline = Some(rig.now() + millis(45));
     let slow = GenerateRequest { deadline, ..request(&[1], 100) };
-    let slow = rig.scheduler.submit(slow).expect("room");
+    let slow = rig.try_submit(slow).expect("room");
     let next = rig.submit(&[2], 1);
     rig.finish();
     let told = events(slow);
@@ -52,7 +52,7 @@ fn a_deadline_also_ends_who_is_set_aside() {
     let holder = rig.submit(&[1; 4], 15);
     let deadline = Some(rig.now() + millis(30));
     let low = GenerateRequest { deadline, priority: Priority::Low, ..request(&[2; 4], 12) };
-    let low = rig.scheduler.submit(low).expect("room");
+    let low = rig.try_submit(low).expect("room");
     rig.finish();
     assert!(matches!(last(low), Event::Failed(GenerationError::Expired { .. })));
     assert_eq!(last(holder), finished(4, 15, FinishReason::Length));
@@ -103,7 +103,7 @@ fn waits_are_measured_by_the_clock() {
 fn refusals_are_counted_by_reason() {
     let rig = stepped(1, 0, Script::default());
     let _place = rig.submit(&[1], 1);
-    let refused = |request| rig.scheduler.submit(request).expect_err("refused");
+    let refused = |request| rig.try_submit(request).expect_err("refused");
     refused(request(&[1], 1));
     refused(request(&[], 1));
     refused(request(&[1; 999], 2));

@@ -285,6 +285,7 @@ impl From<SubmitError> for ApiError {
                     context: u32::try_from(context_length).unwrap_or(u32::MAX),
                 }
             }
+            SubmitError::InputTooLong { .. } => ApiError::invalid("input", format!("is too long: {error}")),
             SubmitError::Invalid { field, found, expected } => {
                 ApiError::invalid(field, format!("is {found}; it must be {expected}"))
             }

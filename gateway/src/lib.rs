@@ -45,7 +45,7 @@ mod settings;
 mod stack;
 
 pub use account::{LimitOverrides, Limits};
-pub use backend::{Backend, Backends, EngineBackend, InstantBackend};
+pub use backend::{Backend, Backends, EmbedderBackend, EngineBackend, InstantBackend};
 pub use clock::Clock;
 pub use error::GatewayError;
 pub use gateway::{Gateway, Parts};

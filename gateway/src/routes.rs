@@ -14,7 +14,7 @@ use http::{Method, Request, Response};
 
 use crate::answer::answer;
 use crate::body::Body;
-use crate::calls::{generate, parse_chat, parse_completion};
+use crate::calls::{generate, parse_chat, parse_completion, parse_embedding};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::layers::{BodyError, discard};
@@ -33,6 +33,7 @@ where
     let mut response = match (&head.method, path.as_str()) {
         (&Method::POST, "/v1/chat/completions") => generate(&gateway, head, &mut body, parse_chat).await,
         (&Method::POST, "/v1/completions") => generate(&gateway, head, &mut body, parse_completion).await,
+        (&Method::POST, "/v1/embeddings") => generate(&gateway, head, &mut body, parse_embedding).await,
         (&Method::GET | &Method::HEAD, path) => {
             read(&gateway, &head, path).await.unwrap_or_else(|error| answer(&error))
         }
@@ -80,7 +81,7 @@ fn refusal(method: &Method, path: &str) -> ApiError {
     let (method, shown) = (method.to_string(), path.chars().take(200).collect());
     match label(path) {
         "other" => ApiError::UnknownRoute { method, path: shown },
-        "/v1/chat/completions" | "/v1/completions" => {
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => {
             ApiError::MethodNotAllowed { method, path: shown, allowed: "POST" }
         }
         _ => ApiError::MethodNotAllowed { method, path: shown, allowed: "GET" },
@@ -89,9 +90,10 @@ fn refusal(method: &Method, path: &str) -> ApiError {
 
 /// The metrics' label of a path: one of a fixed few, whatever is asked for.
 pub(crate) fn label(path: &str) -> &'static str {
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
         "/v1/models",
         "/v1/credits",
         "/healthz",

@@ -3,6 +3,7 @@
 //! The request path reads a snapshot and makes no RPC. A snapshot names its block and knows its age, so that a reader
 //! can refuse one that is too old.
 
+pub mod artifact;
 mod error;
 pub mod flatten;
 mod ids;

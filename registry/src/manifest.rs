@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::{Address, B256};
 use dividend_chain::bindings::ILineageRegistry::{self, NodeInput};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use crate::flatten::{self, Parent, Terms};
 use crate::{Error, Kind, ModelId, ModelView, ParentView, PriceFloor, Result, Row, Slot, Snapshot, TrackId};
@@ -38,7 +37,7 @@ pub struct ModelManifest {
     pub min_price: PriceFloor,
     /// Least part of a call's price for this model in every descendant, in ppm.
     pub floor_ppm: u32,
-    /// SHA-256 of the artifact.
+    /// The artifact's digest: see [`crate::artifact`].
     pub artifact_digest: B256,
     /// The artifact on this machine, if the file names it.
     pub artifact_path: Option<PathBuf>,
@@ -199,20 +198,6 @@ struct DraftSlot {
 struct DraftArtifact {
     path: Option<PathBuf>,
     digest: Option<String>,
-}
-
-/// SHA-256 of a file, read in pieces.
-fn sha256(path: &Path) -> std::io::Result<B256> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(B256::from_slice(&hasher.finalize()));
-        }
-        hasher.update(&buffer[..read]);
-    }
 }
 
 fn payee(text: &str) -> Option<Address> {

@@ -72,7 +72,7 @@ pub(crate) async fn chain(
 async fn base_artifact(home: &Home, settings: &Settings, model: Option<&Path>) -> anyhow::Result<B256> {
     let noted = home.path("base.json");
     let folder = artifacts::folder(home, &settings.engine);
-    let known = home::read_json::<B256>(&noted)?.filter(|digest| artifacts::file(&folder, *digest).exists());
+    let known = home::read_json::<B256>(&noted)?.filter(|digest| artifacts::find(&folder, *digest).is_some());
     if let (Some(digest), None) = (known, model) {
         return Ok(digest);
     }

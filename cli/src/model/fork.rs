@@ -35,7 +35,7 @@ impl Args {
         say(format!("writing {}", self.out.display()));
         let spec = ForkSpec { name: self.name, system_prompt: self.system_prompt };
         write_fork(&self.base, &self.out, &spec)?;
-        let digest = B256::from(dividend_engine::digest_file(&self.out)?);
+        let digest = dividend_registry::artifact::digest(&self.out)?;
         answer(global, &Forked { artifact: std::path::absolute(self.out)?, digest }, |forked| {
             format!("{}\ndigest {}", forked.artifact.display(), forked.digest)
         })

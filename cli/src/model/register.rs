@@ -59,13 +59,17 @@ impl Args {
         let key_file = self.key.unwrap_or_else(|| home.owner_key());
         let key = Key::load(&key_file)?;
         let digest = manifest.artifact_digest;
-        if let Some(artifact) = &manifest.artifact_path {
-            artifacts::check(artifact)?;
-            artifacts::keep(&artifacts::folder(&home, &settings.engine), artifact, digest)?;
-        }
+        let folder = artifacts::folder(&home, &settings.engine);
         let model = runtime::on_this_thread(async {
             let access = Access::open(&home, &settings.chain).await?;
-            if let Some(known) = known(&*access.snapshot().await?, digest) {
+            let snapshot = access.snapshot().await?;
+            if let Some(artifact) = &manifest.artifact_path {
+                let parent = manifest.parents.first().and_then(|parent| snapshot.model(parent.model));
+                let base = parent.and_then(|parent| artifacts::find(&folder, parent.artifact_digest));
+                artifacts::check(artifact, base.as_deref())?;
+                artifacts::keep(&folder, artifact, digest)?;
+            }
+            if let Some(known) = known(&snapshot, digest) {
                 return refuse_other_terms(&manifest, &known, &key).map(|()| known.id);
             }
             let sender = access.sender(&key_file).await?;

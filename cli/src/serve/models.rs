@@ -1,4 +1,4 @@
-//! Which models this node computes: every one that is registered and whose file is in the artifacts folder.
+//! Which models this node computes: every one that is registered and whose artifact is in the artifacts folder.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use dividend_chain::B256;
+use dividend_engine::embedding::{Embedder, EmbedderOptions};
 use dividend_engine::packed::KvType;
-use dividend_engine::{BackendKind, Engine, EngineOptions, PrefixSharing, digest_file};
-use dividend_gateway::{Backends, EngineBackend};
-use dividend_registry::{ModelId, Snapshot};
+use dividend_engine::{BackendKind, Engine, EngineOptions, PrefixSharing};
+use dividend_gateway::{Backend, Backends, EmbedderBackend, EngineBackend};
+use dividend_registry::{ModelId, ModelView, Snapshot, artifact};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts;
+use crate::artifacts::{self, Kind};
 use crate::failure::Failure;
 
 /// A file that could not be loaded.
@@ -28,7 +29,9 @@ struct Refused {
 pub(super) struct Models {
     folder: PathBuf,
     options: EngineOptions,
-    /// Files that could not be loaded: tried again when they change.
+    /// The language models that serve, for the adapters over them.
+    engines: HashMap<ModelId, Engine>,
+    /// Artifacts that could not be loaded: tried again when they change.
     refused: HashMap<PathBuf, Refused>,
 }
 
@@ -36,7 +39,7 @@ impl Models {
     /// Models from the files in `folder`.
     pub(super) fn new(folder: PathBuf, settings: &dividend_config::Engine) -> Self {
         let options = engine_options(settings);
-        Self { folder, options, refused: HashMap::new() }
+        Self { folder, options, engines: HashMap::new(), refused: HashMap::new() }
     }
 
     /// Follows the snapshots until `ended`. A model is loaded beside those that serve and then switched in.
@@ -65,18 +68,18 @@ impl Models {
         let mut missing: Vec<_> = snapshot.models().filter(|model| !served.contains(&model.id)).collect();
         missing.sort_by_key(|model| model.registered_at);
         for model in missing {
-            let file = artifacts::file(&self.folder, model.artifact_digest);
-            let Ok(metadata) = file.metadata() else { continue };
+            let Some(artifact) = artifacts::find(&self.folder, model.artifact_digest) else { continue };
+            let Ok(metadata) = artifact.metadata() else { continue };
             let written = metadata.modified().ok();
-            if self.refused.get(&file).is_some_and(|refused| refused.written == written) {
+            if self.refused.get(&artifact).is_some_and(|refused| refused.written == written) {
                 continue;
             }
-            match self.load_one(model.id, file.clone(), model.artifact_digest).await {
-                Ok(backend) => backends.insert(model.id, Arc::new(backend)),
+            match self.load_one(model, artifact.clone()).await {
+                Ok(backend) => backends.insert(model.id, backend),
                 Err(error) => {
                     let reason = format!("{error:#}");
                     tracing::error!(model = %model.id, "cannot be served: {reason}");
-                    self.refused.insert(file, Refused { written, reason });
+                    self.refused.insert(artifact, Refused { written, reason });
                 }
             }
         }
@@ -101,14 +104,52 @@ impl Models {
             .into())
     }
 
-    async fn load_one(&self, model: ModelId, file: PathBuf, digest: B256) -> anyhow::Result<EngineBackend> {
-        let options = self.options.clone();
-        tracing::info!(%model, "loading");
-        let engine = tokio::task::spawn_blocking(move || {
-            check_digest(&file, digest)?;
-            Ok::<_, anyhow::Error>(Engine::load(&file, options)?)
-        });
-        Ok(EngineBackend::new(engine.await??))
+    async fn load_one(&mut self, model: &ModelView, artifact: PathBuf) -> anyhow::Result<Arc<dyn Backend>> {
+        let (options, digest, name) = (self.options.clone(), model.artifact_digest, model.id.to_string());
+        let base = model.parents.first().and_then(|parent| self.engines.get(&parent.model)).cloned();
+        tracing::info!(model = %model.id, "loading");
+        let loaded =
+            tokio::task::spawn_blocking(move || load(&artifact, digest, options, base, name)).await??;
+        Ok(match loaded {
+            Loaded::Engine(engine) => {
+                self.engines.insert(model.id, engine.clone());
+                Arc::new(EngineBackend::new(engine))
+            }
+            Loaded::Adapter(engine, name) => Arc::new(EngineBackend::with_adapter(engine, name)),
+            Loaded::Embedder(embedder) => Arc::new(EmbedderBackend::new(embedder)),
+        })
+    }
+}
+
+/// A model that is ready.
+enum Loaded {
+    Engine(Engine),
+    /// One of the engine's adapters, by its name.
+    Adapter(Engine, String),
+    Embedder(Embedder),
+}
+
+/// Loads what is at `artifact`, after a look at its digest. `base` is what an adapter of the given `name` is laid over.
+fn load(
+    artifact: &Path,
+    digest: B256,
+    options: EngineOptions,
+    base: Option<Engine>,
+    name: String,
+) -> anyhow::Result<Loaded> {
+    check_digest(artifact, digest)?;
+    match Kind::of(artifact)? {
+        Kind::Gguf => Ok(Loaded::Engine(Engine::load(artifact, options)?)),
+        Kind::Embedder => {
+            let options = EmbedderOptions { queue: options.queue.max(1), ..EmbedderOptions::default() };
+            Ok(Loaded::Embedder(Embedder::load(artifact, options)?))
+        }
+        Kind::Adapter => {
+            let base =
+                base.context("it is an adapter, and its first parent is no model that is served here")?;
+            base.adapters().load(&name, artifact)?;
+            Ok(Loaded::Adapter(base, name))
+        }
     }
 }
 
@@ -142,7 +183,7 @@ fn engine_options(settings: &dividend_config::Engine) -> EngineOptions {
 
 /// A file that is not what was registered would earn money for somebody else's work.
 fn check_digest(file: &Path, digest: B256) -> anyhow::Result<()> {
-    let found = B256::from(digest_file(file)?);
+    let found = artifact::digest(file)?;
     if found == digest {
         return Ok(());
     }
@@ -157,7 +198,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_what_was_registered_is_refused_by_name() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let digest = B256::from(digest_file(file.path()).unwrap());
+        let digest = artifact::digest(file.path()).unwrap();
         check_digest(file.path(), digest).unwrap();
         let refused = format!("{:#}", check_digest(file.path(), B256::ZERO).unwrap_err());
         assert!(refused.contains(file.path().to_str().unwrap()) && refused.contains(&digest.to_string()));

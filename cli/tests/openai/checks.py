@@ -1,14 +1,22 @@
 """Asks a gateway for everything it promises, with the official client. Every check is a function; all run, and any failure
 fails the whole. The address and the key come from the client's own environment variables."""
 
+import json
 import math
+import os
+import re
 import sys
+import time
 import traceback
+from typing import Literal
 
 import openai
+import pydantic
 
 CLIENT = openai.OpenAI(max_retries=2, timeout=120)
 MODEL = "smollm2"
+EMBEDDER = os.environ["DIVIDEND_EMBEDDER"]
+PATCH = os.environ["DIVIDEND_PATCH"]
 CHECKS = []
 
 
@@ -128,6 +136,103 @@ def token_ids_are_a_prompt():
     assert by_ids.choices[0].text
 
 
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 16}, "age": {"type": "integer", "minimum": 0, "maximum": 130}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@check
+def answers_have_the_form_of_a_schema():
+    form = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}}
+    for temperature in (0, 1.5):
+        answer = chat("Describe a person.", response_format=form, max_tokens=60, temperature=temperature, seed=3, n=2)
+        for choice in answer.choices:
+            person = json.loads(choice.message.content)
+            assert set(person) == {"name", "age"} and 0 <= person["age"] <= 130, person
+            assert choice.finish_reason == "stop"
+    streamed = chat("Describe a person.", response_format=form, max_tokens=60, stream=True)
+    text = "".join(choice.delta.content or "" for chunk in streamed for choice in chunk.choices)
+    assert set(json.loads(text)) == {"name", "age"}, text
+
+
+@check
+def answers_have_the_form_of_a_pydantic_model():
+    class Colour(pydantic.BaseModel):
+        name: Literal["red", "green", "blue"]
+        warm: bool
+
+    answer = CLIENT.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "A colour?"}], response_format=Colour, max_tokens=40, temperature=0
+    )
+    assert isinstance(answer.choices[0].message.parsed, Colour)
+
+
+@check
+def answers_match_a_regex_or_a_choice():
+    date = text(max_tokens=20, extra_body={"structured_outputs": {"regex": r"\d{4}-\d\d"}}).choices[0].text
+    assert re.fullmatch(r"\d{4}-\d\d", date), date
+    word = chat(extra_body={"structured_outputs": {"choice": ["yes", "no"]}}).choices[0].message.content
+    assert word in ("yes", "no"), word
+    assert isinstance(json.loads(chat("JSON?", response_format={"type": "json_object"}, max_tokens=200, temperature=1, seed=1,
+        frequency_penalty=1).choices[0].message.content or "{}"), dict)
+
+
+def wait_for(model):
+    """A model is loaded some moments after it is registered."""
+    for _ in range(600):
+        if any(entry.id == model for entry in CLIENT.models.list().data):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{model} is not served")
+
+
+@check
+def a_patch_answers_over_its_base_and_earns_by_itself():
+    wait_for(PATCH)
+    asked = dict(messages=[{"role": "user", "content": "Name three colours."}], max_tokens=12, temperature=0)
+    patched, again = (CLIENT.chat.completions.create(model=PATCH, **asked) for _ in range(2))
+    base = CLIENT.chat.completions.create(model=MODEL, **asked)
+    assert patched.choices[0].message.content == again.choices[0].message.content
+    assert patched.choices[0].message.content != base.choices[0].message.content
+    assert patched.usage.dividend["model"] == PATCH and base.usage.dividend["model"] != PATCH
+
+
+@check
+def embeddings_are_near_where_meanings_are():
+    wait_for(EMBEDDER)
+    texts = ["A cat sits on the mat.", "A kitten rests on a rug.", "Interest rates rose again."]
+    answer = CLIENT.embeddings.create(model=EMBEDDER, input=texts)
+    vectors = [entry.embedding for entry in answer.data]
+    assert [entry.index for entry in answer.data] == [0, 1, 2] and {len(vector) for vector in vectors} == {384}
+    near, far = (sum(a * b for a, b in zip(vectors[0], vectors[at])) for at in (1, 2))
+    assert near > 0.5 > far, (near, far)
+    floats = CLIENT.embeddings.create(model=EMBEDDER, input=texts[0], encoding_format="float", dimensions=384)
+    assert all(abs(a - b) < 1e-6 for a, b in zip(floats.data[0].embedding, vectors[0]))
+    by_ids = CLIENT.embeddings.create(model=EMBEDDER, input=[101, 1037, 4937, 102])
+    assert len(by_ids.data[0].embedding) == 384
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == answer.usage.dividend["tokens_in"] > 0
+    assert answer.usage.dividend["tokens_out"] == 0 and int(answer.usage.dividend["charge_pico"]) > 0
+    task = {entry.id: entry.task for entry in CLIENT.models.list().data}
+    assert task[EMBEDDER] == "embed" and task[MODEL] == "generate"
+
+
+def embed(**parameters):
+    return CLIENT.embeddings.create(**{"model": EMBEDDER, "input": "a", **parameters})
+
+
+@check
+def embeddings_that_cannot_be_are_refused_by_name():
+    refused("dimensions", embed, dimensions=100)
+    refused("input", embed, input=[])
+    refused("input", embed, input="word " * 3000)
+    refused("input", embed, input=[1_000_000])
+    refused("model", embed, model=MODEL)
+    refused("model", lambda: CLIENT.chat.completions.create(model=EMBEDDER, messages=[{"role": "user", "content": "x"}]))
+
+
 @check
 def what_is_not_served_is_refused_by_its_name():
     refused("n", chat, n=0)
@@ -140,6 +245,12 @@ def what_is_not_served_is_refused_by_its_name():
     refused("min_p", chat, extra_body={"min_p": 2})
     refused("top_k", chat, extra_body={"top_k": -5})
     refused("no_such_parameter", chat, extra_body={"no_such_parameter": 1})
+    schema = lambda schema: {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    refused("response_format", chat, response_format=schema({"type": "object", "unknownKeyword": 1}))
+    refused("response_format", chat, response_format=schema({"type": "string", "pattern": "("}))
+    refused("response_format", chat, response_format=schema({"$ref": "https://example.com/schema"}))
+    refused("response_format", chat, response_format={"type": "yaml"})
+    refused("structured_outputs", chat, extra_body={"structured_outputs": {"regex": "("}})
     refused("echo", text, echo=True)
     refused("suffix", text, suffix="x")
     refused("best_of", text, best_of=3)

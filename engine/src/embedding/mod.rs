@@ -156,9 +156,9 @@ impl Embedder {
         self.model.tokenizer.encode(text)
     }
 
-    /// Takes a request, or says at once why not. Computes nothing but token ids, and never waits.
-    pub fn submit(&self, inputs: Vec<EmbeddingInput>) -> Result<Embedding, SubmitError> {
-        let Loaded { options, service, .. } = &*self.model;
+    /// The token ids of each input of a request, checked: what [`Embedder::submit`] would compute.
+    pub fn encode(&self, inputs: Vec<EmbeddingInput>) -> Result<Vec<Vec<u32>>, SubmitError> {
+        let options = &self.model.options;
         if inputs.is_empty() || inputs.len() > options.max_inputs {
             let expected = format!("a list of 1 to {} inputs", options.max_inputs);
             return Err(invalid(format!("a list of {}", inputs.len()), expected));
@@ -173,8 +173,14 @@ impl Embedder {
             }
             sequences.push(tokens);
         }
+        Ok(sequences)
+    }
+
+    /// Takes a request, or says at once why not. Computes nothing but token ids, and never waits.
+    pub fn submit(&self, inputs: Vec<EmbeddingInput>) -> Result<Embedding, SubmitError> {
+        let sequences = self.encode(inputs)?;
         let tokens = sequences.iter().map(Vec::len).collect();
-        Ok(Embedding { vectors: service.submit(sequences)?, tokens })
+        Ok(Embedding { vectors: self.model.service.submit(sequences)?, tokens })
     }
 
     /// Whether the embedder can be relied on.

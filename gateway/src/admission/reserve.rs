@@ -10,7 +10,7 @@ use dividend_registry::ModelId;
 use super::authenticate::{Who, network, required};
 use super::{Authenticated, Routed};
 use crate::account::{Hold, Permit, Rates, Wanted};
-use crate::backend::{Job, Prepared, Served};
+use crate::backend::{Job, Prepared, Served, Work};
 use crate::calls::{Answering, Call};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -43,14 +43,17 @@ impl Routed {
         prepared: Prepared,
         max_tokens: Option<u32>,
     ) -> Result<Reserved, ApiError> {
-        let max_tokens = self.output_limit(prepared.tokens, max_tokens)?;
+        let max_tokens = match prepared.work {
+            Work::Generate(_) => self.output_limit(prepared.tokens, max_tokens)?,
+            Work::Embed(_) => 0,
+        };
         let Self { admitted, target, settings } = self;
         let rates = admitted.rates();
         let (caller, permit) = (admitted.caller, admitted.permit);
         if caller.key().is_some() && target.snapshot.escrow().total_owed_units() > 0 {
             return Err(ApiError::EscrowShort);
         }
-        let choices = u32::try_from(prepared.request.choices).unwrap_or(u32::MAX);
+        let choices = u32::try_from(prepared.choices()).unwrap_or(u32::MAX);
         let worst =
             Usage { prompt_tokens: prepared.tokens, completion_tokens: max_tokens.saturating_mul(choices) };
         let pico = target.price.charge(worst).pico();
@@ -212,7 +215,8 @@ impl Reserved {
         }
         let paid = self.payment_standing(gateway);
         let guard = gateway.meter.open_call(self.opening).map_err(unmetered)?;
-        let choices = self.prepared.request.choices;
+        // Vectors are one answer.
+        let choices = self.prepared.choices().max(1);
         let job = Job {
             prepared: self.prepared,
             max_tokens: self.max_tokens,

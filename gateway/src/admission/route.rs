@@ -6,7 +6,7 @@ use dividend_meter::PriceVersion;
 use dividend_registry::{ModelView, Snapshot};
 
 use super::Admitted;
-use crate::backend::{Backend, PrepareError, Prepared, Prompt, Query, Served};
+use crate::backend::{Backend, PrepareError, Prepared, Query, Served};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::settings::Settings;
@@ -82,7 +82,7 @@ impl Routed {
     /// [`ApiError::Invalid`] with the template's, tokenizer's or engine's reason.
     pub(crate) async fn prepare(&self, query: Query) -> Result<Prepared, ApiError> {
         let backend = self.target.served.backend.clone();
-        if !query.is_heavy() {
+        if backend.prepares_quickly(&query) {
             return prepare(&*backend, query);
         }
         let preparing = tokio::task::spawn_blocking(move || prepare(&*backend, query));
@@ -91,14 +91,17 @@ impl Routed {
 }
 
 fn prepare(backend: &dyn Backend, query: Query) -> Result<Prepared, ApiError> {
-    let param = match query.prompt {
-        Prompt::Chat(_) => "messages",
-        Prompt::Text(_) | Prompt::Tokens(_) => "prompt",
-    };
+    let param = query.prompt.param();
     let form = query.form.as_ref().map_or("response_format", |form| form.param);
     backend.prepare(query).map_err(|error| match error {
         PrepareError::Prompt(error) => ApiError::invalid(param, format!("cannot be encoded: {error}")),
         PrepareError::Parameter(error) => error.into(),
+        PrepareError::Endpoint { .. } => ApiError::unsupported("model", error.to_string()),
+        PrepareError::Adapter(error) => {
+            tracing::error!(%error, "an adapter cannot be read");
+            let reason = "its adapter cannot be read".to_owned();
+            ApiError::Unavailable { model: "asked for".to_owned(), reason }
+        }
         PrepareError::Form(error) if error.is_retryable() => {
             ApiError::Unavailable { model: "asked for".to_owned(), reason: error.to_string() }
         }

@@ -1,20 +1,40 @@
 //! The engine of this process as a backend.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use dividend_engine::{Engine, Event, GenerateRequest, Health, SubmitError};
+use dividend_engine::{Adapter, AdapterError, Engine, EngineStats, GenerateRequest, Health, SubmitError};
 
-use super::{Backend, Form, Generation, Job, PrepareError, Prepared, Prompt, Query};
+use super::{Backend, Event, Form, Generation, Job, PrepareError, Prepared, Prompt, Query, Work};
 
 /// A model that this process computes itself.
 pub struct EngineBackend {
     engine: Engine,
+    /// The name of the adapter that the model is, over the engine's base.
+    adapter: Option<String>,
 }
 
 impl EngineBackend {
     /// Serves with `engine`, as many calls at once as its `EngineOptions::max_sequences` says.
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        Self { engine, adapter: None }
+    }
+
+    /// Serves one of the engine's adapters, by its name. All models over one engine share its places.
+    pub fn with_adapter(engine: Engine, name: String) -> Self {
+        Self { engine, adapter: Some(name) }
+    }
+
+    fn adapter(&self) -> Result<Option<Adapter>, AdapterError> {
+        self.adapter.as_deref().map(|name| self.engine.adapters().get(name)).transpose()
+    }
+}
+
+impl Drop for EngineBackend {
+    fn drop(&mut self) {
+        if let Some(name) = &self.adapter {
+            // Another may have taken it away; calls under way keep their version.
+            let _ = self.engine.adapters().unload(name);
+        }
     }
 }
 
@@ -31,11 +51,24 @@ impl Backend for EngineBackend {
         self.engine.stats().max_sequences
     }
 
+    fn prepares_quickly(&self, query: &Query) -> bool {
+        let resident = |name: &String| self.engine.adapters().resident(name).is_some();
+        query.is_light() && self.adapter.as_ref().is_none_or(resident)
+    }
+
+    fn engine_stats(&self) -> Option<EngineStats> {
+        // Those over a shared engine would be counted twice.
+        self.adapter.is_none().then(|| self.engine.stats())
+    }
+
     fn prepare(&self, query: Query) -> Result<Prepared, PrepareError> {
         let prompt = match query.prompt {
             Prompt::Chat(messages) => self.engine.encode_chat(&messages)?,
             Prompt::Text(text) => self.engine.tokenize(&text)?,
             Prompt::Tokens(tokens) => tokens,
+            Prompt::Inputs { .. } => {
+                return Err(PrepareError::Endpoint { does: "generates text", at: "/v1/chat/completions" });
+            }
         };
         let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let compile = |form: Form| self.engine.compile_grammar(&form.grammar);
@@ -46,20 +79,22 @@ impl Backend for EngineBackend {
             logprobs: query.logprobs,
             stop: query.stop,
             stop_tokens: query.stop_tokens,
+            adapter: self.adapter()?,
             ..GenerateRequest::new(prompt, 1)
         };
         self.engine.check(&request)?;
-        Ok(Prepared { request, tokens })
+        Ok(Prepared { work: Work::Generate(Box::new(request)), tokens })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
         let Job { prepared, max_tokens, priority, tenant, deadline } = job;
+        let Work::Generate(request) = prepared.work else { return Err(super::foreign_work()) };
         let request = GenerateRequest {
             max_tokens: max_tokens as usize,
             priority,
             tenant: Some(tenant),
             deadline: Some(deadline),
-            ..prepared.request
+            ..*request
         };
         Ok(Box::new(self.engine.submit(request)?))
     }
@@ -71,6 +106,17 @@ impl Backend for EngineBackend {
 
 impl Generation for dividend_engine::Generation {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        dividend_engine::Generation::poll_event(self, cx)
+        use dividend_engine::Event as Computed;
+        let event = ready!(dividend_engine::Generation::poll_event(self, cx));
+        Poll::Ready(event.map(|event| match event {
+            Computed::Prefilled { tokens } => Event::Prefilled(tokens),
+            Computed::Token { choice, text, tokens, logprobs } => {
+                Event::Text { choice, text, tokens, logprobs }
+            }
+            Computed::Finished { choice, reason, usage } => {
+                Event::Finished { choice, reason, cached_tokens: usage.cached_tokens }
+            }
+            Computed::Failed(error) => Event::Failed(error),
+        }))
     }
 }

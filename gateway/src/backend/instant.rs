@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use dividend_engine::{Event, FinishReason, GenerateRequest, GenerationError, SubmitError, Usage};
+use dividend_engine::{FinishReason, GenerateRequest, GenerationError, SubmitError};
 use tokio::sync::Semaphore;
 
-use super::{Backend, Generation, Job, PrepareError, Prepared, Query};
+use super::{Backend, Event, Generation, Job, PrepareError, Prepared, Prompt, Query, Work};
 
-/// Answers every prompt with `" w"` repeated: the smaller of its own length and the caller's `max_tokens`.
+/// Answers every prompt with `" w"` repeated: the smaller of its own length and the caller's `max_tokens`. Embeds
+/// everything as (1, 0).
 ///
 /// Counts one prompt token per four bytes, rounded up. [`InstantBackend::gated`] hands out events one permit at a
 /// time, so that a test decides when the model "thinks".
@@ -79,8 +80,14 @@ impl Backend for InstantBackend {
 
     fn prepare(&self, query: Query) -> Result<Prepared, PrepareError> {
         let tokens = u32::try_from(query.prompt.bytes().div_ceil(4)).unwrap_or(u32::MAX).max(1);
-        let request = GenerateRequest { choices: query.choices, ..GenerateRequest::new(Vec::new(), 1) };
-        Ok(Prepared { request, tokens })
+        let work = match query.prompt {
+            Prompt::Inputs { inputs, .. } => Work::Embed(inputs.iter().map(|_| Vec::new()).collect()),
+            _ => {
+                let empty = GenerateRequest::new(Vec::new(), 1);
+                Work::Generate(Box::new(GenerateRequest { choices: query.choices, ..empty }))
+            }
+        };
+        Ok(Prepared { work, tokens })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
@@ -89,7 +96,8 @@ impl Backend for InstantBackend {
         let reason = if job.max_tokens <= self.tokens { FinishReason::Length } else { FinishReason::Stop };
         Ok(Box::new(Fixed {
             prompt: job.prepared.tokens,
-            choices: job.prepared.request.choices,
+            choices: job.prepared.choices().max(1),
+            vectors: if let Work::Embed(inputs) = job.prepared.work { inputs.len() } else { 0 },
             choice: 0,
             length,
             reason,
@@ -137,6 +145,8 @@ impl Gate {
 struct Fixed {
     prompt: u32,
     choices: usize,
+    /// Vectors that are still to be given out.
+    vectors: usize,
     /// The choice that is given out.
     choice: usize,
     length: u32,
@@ -152,7 +162,7 @@ impl Generation for Fixed {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let Some(told) = self.told else {
             self.told = Some(0);
-            return Poll::Ready(Some(Event::Prefilled { tokens: self.prompt as usize }));
+            return Poll::Ready(Some(Event::Prefilled(self.prompt as usize)));
         };
         let choice = self.choice;
         if choice == self.choices {
@@ -165,19 +175,18 @@ impl Generation for Fixed {
             self.choice = self.choices;
             return Poll::Ready(Some(Event::Failed(GenerationError::Stopped)));
         }
+        if self.vectors > 0 {
+            let vectors = (0..std::mem::take(&mut self.vectors)).map(|_| vec![1.0, 0.0]).collect();
+            return Poll::Ready(Some(Event::Vectors(vectors)));
+        }
         if told < self.length {
             self.told = Some(told + 1);
             let (text, logprobs) = (" w".to_owned(), Vec::new());
-            return Poll::Ready(Some(Event::Token { choice, text, tokens: 1, logprobs }));
+            return Poll::Ready(Some(Event::Text { choice, text, tokens: 1, logprobs }));
         }
         self.told = Some(0);
         self.choice += 1;
-        let usage = Usage {
-            prompt_tokens: self.prompt as usize,
-            cached_tokens: 0,
-            completion_tokens: self.length as usize,
-        };
-        Poll::Ready(Some(Event::Finished { choice, reason: self.reason, usage }))
+        Poll::Ready(Some(Event::Finished { choice, reason: self.reason, cached_tokens: 0 }))
     }
 }
 

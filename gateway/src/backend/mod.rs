@@ -1,5 +1,6 @@
 //! What computes an answer: the engine in this process, or something that only pretends to.
 
+mod embedder;
 mod engine;
 mod fleet;
 mod instant;
@@ -7,10 +8,13 @@ mod instant;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use dividend_engine::embedding::EmbeddingInput;
 use dividend_engine::{
-    ChatMessage, EngineError, Event, GenerateRequest, Grammar, GrammarError, Priority, Sampling, SubmitError,
+    AdapterError, ChatMessage, EngineError, EngineStats, FinishReason, GenerateRequest, GenerationError,
+    Grammar, GrammarError, Priority, Sampling, SubmitError, TokenLogprobs,
 };
 
+pub use embedder::EmbedderBackend;
 pub use engine::EngineBackend;
 pub use fleet::Backends;
 pub(crate) use fleet::Served;
@@ -28,15 +32,36 @@ pub enum Prompt {
     Text(String),
     /// Token ids of the model, continued as they stand.
     Tokens(Vec<u32>),
+    /// Texts to embed, each by itself.
+    Inputs {
+        /// The texts or their tokens.
+        inputs: Vec<EmbeddingInput>,
+        /// Numbers that each vector must have, if the caller says so.
+        dimensions: Option<usize>,
+    },
 }
 
 impl Prompt {
+    /// The parameter that it came in.
+    pub fn param(&self) -> &'static str {
+        match self {
+            Self::Chat(_) => "messages",
+            Self::Text(_) | Self::Tokens(_) => "prompt",
+            Self::Inputs { .. } => "input",
+        }
+    }
+
     /// Bytes of text, a bound for the work of encoding it.
     pub fn bytes(&self) -> usize {
+        let input = |input: &EmbeddingInput| match input {
+            EmbeddingInput::Text(text) => text.len(),
+            EmbeddingInput::Tokens(tokens) => size_of_val(tokens.as_slice()),
+        };
         match self {
             Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
             Self::Text(text) => text.len(),
             Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
+            Self::Inputs { inputs, .. } => inputs.iter().map(input).sum(),
         }
     }
 }
@@ -70,19 +95,51 @@ pub struct Form {
 }
 
 impl Query {
-    /// True if preparing it can take long enough to hold up others on the same thread.
-    pub fn is_heavy(&self) -> bool {
-        self.form.is_some() || self.prompt.bytes() > LIGHT_BYTES
+    /// A query with everything by default.
+    pub fn new(prompt: Prompt) -> Self {
+        Self {
+            prompt,
+            sampling: Sampling::default(),
+            choices: 1,
+            logprobs: None,
+            stop: Vec::new(),
+            stop_tokens: Vec::new(),
+            form: None,
+        }
+    }
+
+    /// True if encoding it takes less time than a change of threads.
+    pub fn is_light(&self) -> bool {
+        self.form.is_none() && self.prompt.bytes() <= LIGHT_BYTES
     }
 }
 
 /// A query that its backend has checked, in the form in which it takes it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// What to generate; its limits and its place in the queue are not decided yet.
-    pub request: GenerateRequest,
-    /// The prompt's length in tokens of the model.
+    /// What is to be computed.
+    pub work: Work,
+    /// Tokens of the prompt, or of all inputs together.
     pub tokens: u32,
+}
+
+/// What is to be computed.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Text; the request's limits and its place in the queue are not decided yet.
+    Generate(Box<GenerateRequest>),
+    /// A vector for each list of token ids.
+    Embed(Vec<Vec<u32>>),
+}
+
+impl Prepared {
+    /// Answers to be generated, each with tokens of its own.
+    pub fn choices(&self) -> usize {
+        match &self.work {
+            Work::Generate(request) => request.choices,
+            Work::Embed(_) => 0,
+        }
+    }
 }
 
 /// Why a query cannot be prepared.
@@ -94,6 +151,17 @@ pub enum PrepareError {
     /// A parameter asks for what this model cannot do.
     #[error(transparent)]
     Parameter(#[from] SubmitError),
+    /// The model is not of the kind that the endpoint is for.
+    #[error("this model {does}: ask it at {at}")]
+    Endpoint {
+        /// What it does.
+        does: &'static str,
+        /// The endpoint that it answers at.
+        at: &'static str,
+    },
+    /// The adapter that the model consists of cannot be read.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The form that was asked for is refused.
     #[error(transparent)]
     Form(#[from] GrammarError),
@@ -104,7 +172,7 @@ pub enum PrepareError {
 pub struct Job {
     /// From [`Backend::prepare`] of the same backend.
     pub prepared: Prepared,
-    /// Tokens to generate at most for each answer; at least 1.
+    /// Tokens to generate at most for each answer; at least 1, or 0 where nothing is generated.
     pub max_tokens: u32,
     /// Place in the backend's own queue.
     pub priority: Priority,
@@ -125,6 +193,21 @@ pub trait Backend: Send + Sync + 'static {
     /// Calls that are computed at once; more of them wait in the gateway's queue.
     fn sequences(&self) -> usize;
 
+    /// What it is for.
+    fn task(&self) -> Task {
+        Task::Generate
+    }
+
+    /// Whether [`Backend::prepare`] of this query takes no longer than a change of threads.
+    fn prepares_quickly(&self, query: &Query) -> bool {
+        query.is_light()
+    }
+
+    /// The engine's counters, if there is an engine.
+    fn engine_stats(&self) -> Option<EngineStats> {
+        None
+    }
+
     /// Encodes the prompt and checks the rest. May take milliseconds per hundred kilobytes; never waits for anything.
     ///
     /// # Errors
@@ -143,8 +226,55 @@ pub trait Backend: Send + Sync + 'static {
     }
 }
 
-/// An answer being computed: engine events in the engine's order. Dropping it cancels the computation.
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// Text from text.
+    Generate,
+    /// Vectors from texts.
+    Embed,
+}
+
+/// What a backend computed. Any number of `Prefilled`, then outputs, then one `Finished` for each choice and at least one,
+/// then nothing. `Failed` may come at any point and ends all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// So many more tokens of the prompt were computed.
+    Prefilled(usize),
+    /// More text of a choice.
+    Text {
+        /// Which choice, from 0.
+        choice: usize,
+        /// The text; it may be empty.
+        text: String,
+        /// Tokens generated since the last event of the choice.
+        tokens: usize,
+        /// How likely they were, one by one, if that was asked for.
+        logprobs: Vec<TokenLogprobs>,
+    },
+    /// All vectors, in the order of the inputs.
+    Vectors(Vec<Vec<f32>>),
+    /// A choice is complete.
+    Finished {
+        /// Which, from 0.
+        choice: usize,
+        /// Why it ended.
+        reason: FinishReason,
+        /// Tokens of the prompt that an earlier call had computed.
+        cached_tokens: usize,
+    },
+    /// What is not complete will not be completed.
+    Failed(GenerationError),
+}
+
+/// An answer being computed. Dropping it cancels the computation.
 pub trait Generation: Send {
     /// The next event; `None` after the last one.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>>;
+}
+
+/// What a backend says of work that another backend prepared.
+fn foreign_work() -> SubmitError {
+    SubmitError::Unhealthy { reason: "it was given what another backend prepared".to_owned() }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dividend_engine::{Event, FinishReason, TokenLogprobs};
+use dividend_engine::{FinishReason, TokenLogprobs};
 use dividend_meter::{CallGuard, CallId, CloseReason, Closed, MeterError, Usage};
 use http::HeaderMap;
 use http::header::HeaderValue;
 use tokio::time::{Instant, Sleep};
 
 use crate::account::{Hold, Permit};
-use crate::backend::Generation;
+use crate::backend::{Event, Generation};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::payment::PaymentResponse;
@@ -69,6 +69,8 @@ struct Closing {
 pub(crate) enum Step {
     /// More text of a choice; already counted in `usage`.
     Text { choice: usize, text: String, logprobs: Vec<TokenLogprobs>, usage: Usage },
+    /// All vectors.
+    Vectors(Vec<Vec<f32>>),
     /// The end of a choice while others go on.
     Ended { choice: usize, reason: FinishReason, usage: Usage },
     /// The end of all; already in the journal.
@@ -141,16 +143,17 @@ impl Call {
                         continue;
                     };
                     match std::task::ready!(answering.generation.poll_event(cx)) {
-                        Some(Event::Prefilled { tokens }) => guard.prefilled(narrow(tokens)),
-                        Some(Event::Token { choice, text, tokens, logprobs }) => {
+                        Some(Event::Prefilled(tokens)) => guard.prefilled(narrow(tokens)),
+                        Some(Event::Text { choice, text, tokens, logprobs }) => {
                             guard.generated(narrow(tokens));
                             let usage = guard.usage();
                             self.note_first_token();
                             return Poll::Ready(Step::Text { choice, text, logprobs, usage });
                         }
-                        Some(Event::Finished { choice, reason, usage: used }) => {
+                        Some(Event::Vectors(vectors)) => return Poll::Ready(Step::Vectors(vectors)),
+                        Some(Event::Finished { choice, reason, cached_tokens }) => {
                             if choice == 0 {
-                                self.cached_tokens = used.cached_tokens as u64;
+                                self.cached_tokens = cached_tokens as u64;
                             }
                             self.ends.push(reason);
                             if self.ends.len() < answering.choices {

@@ -17,7 +17,8 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::layers::{BodyError, read_all};
 use crate::openai::{
-    Ask, ChatRequest, Choice, ChunkWriter, CompletionRequest, Identity, Usage, full_answer, parse,
+    Ask, ChatRequest, Choice, ChunkWriter, CompletionRequest, EmbeddingRequest, Identity, Shape, Usage,
+    embeddings, full_answer, parse,
 };
 
 /// Reads a request body of one endpoint.
@@ -26,6 +27,11 @@ pub(crate) type Parse = fn(&[u8]) -> Result<Ask, ApiError>;
 /// `/v1/chat/completions`.
 pub(crate) fn parse_chat(body: &[u8]) -> Result<Ask, ApiError> {
     parse::<ChatRequest>(body)?.into_ask()
+}
+
+/// `/v1/embeddings`.
+pub(crate) fn parse_embedding(body: &[u8]) -> Result<Ask, ApiError> {
+    parse::<EmbeddingRequest>(body)?.into_ask()
 }
 
 /// `/v1/completions`.
@@ -113,12 +119,14 @@ fn streamed(call: Call, writer: ChunkWriter) -> Response<Body> {
 /// Gathers the whole answer. Dropped when the client leaves, and with it the call.
 async fn whole(mut call: Call, identity: &Identity<'_>, choices: usize) -> Result<Response<Body>, ApiError> {
     let mut answers: Vec<Choice> = (0..choices).map(|_| Choice::default()).collect();
+    let mut vectors = Vec::new();
     let ending = loop {
         match call.step().await {
             Step::Text { choice, text, logprobs, .. } => {
                 answers[choice].text.push_str(&text);
                 answers[choice].logprobs.extend(logprobs);
             }
+            Step::Vectors(all) => vectors = all,
             Step::Ended { choice, reason, .. } => answers[choice].finish_reason = reason.as_str(),
             Step::End(ending) => break *ending,
         }
@@ -126,7 +134,12 @@ async fn whole(mut call: Call, identity: &Identity<'_>, choices: usize) -> Resul
     let mut response = match ending {
         Ending::Finished { choice, reason, receipt, cached_tokens } => {
             answers[choice].finish_reason = reason.as_str();
-            let bytes = full_answer(identity, &answers, Usage::of(receipt, cached_tokens));
+            let bytes = match identity.shape {
+                Shape::Embedding(encoding) => embeddings(identity.model, encoding, &vectors, receipt),
+                Shape::Chat | Shape::Text => {
+                    full_answer(identity, &answers, Usage::of(receipt, cached_tokens))
+                }
+            };
             json_bytes(StatusCode::OK, bytes)
         }
         // With its call's id: what was generated until then was charged.

@@ -43,6 +43,8 @@ impl StreamBody {
                         self.writer.text(out, choice, &text, &logprobs, usage.into());
                     }
                 }
+                // Vectors are not streamed: no request for them says so.
+                Poll::Ready(Step::Vectors(_)) => {}
                 Poll::Ready(Step::Ended { choice, reason, usage }) => {
                     self.writer.end_choice(out, choice, reason.as_str(), usage.into());
                 }

@@ -4,16 +4,19 @@ use dividend_engine::TokenLogprobs;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Encoding;
 use super::logprobs::logprobs;
 use crate::receipt::ReceiptView;
 
-/// Which of the two endpoints answers.
+/// Which endpoint answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// `/v1/chat/completions`.
     Chat,
     /// `/v1/completions`.
     Text,
+    /// `/v1/embeddings`.
+    Embedding(Encoding),
 }
 
 /// `usage`, with the receipt as an extension field.
@@ -52,6 +55,7 @@ impl Shape {
         match self {
             Self::Chat => "chatcmpl-",
             Self::Text => "cmpl-",
+            Self::Embedding(_) => "embd-",
         }
     }
 
@@ -60,6 +64,7 @@ impl Shape {
             (Self::Chat, false) => "chat.completion",
             (Self::Chat, true) => "chat.completion.chunk",
             (Self::Text, _) => "text_completion",
+            (Self::Embedding(_), _) => "list",
         }
     }
 }
@@ -122,7 +127,7 @@ impl Choice {
             Shape::Chat => {
                 json!({ "message": { "role": "assistant", "content": self.text, "refusal": null } })
             }
-            Shape::Text => json!({ "text": self.text }),
+            Shape::Text | Shape::Embedding(_) => json!({ "text": self.text }),
         };
         value["index"] = index.into();
         value["logprobs"] = logprobs(shape, &self.logprobs, &mut 0);

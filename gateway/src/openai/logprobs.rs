@@ -12,6 +12,7 @@ const NEVER: f32 = -9999.0;
 /// only text completions tell.
 pub(super) fn logprobs(shape: Shape, tokens: &[TokenLogprobs], offset: &mut usize) -> Value {
     match shape {
+        Shape::Embedding(_) => Value::Null,
         _ if tokens.is_empty() => Value::Null,
         Shape::Chat => chat(tokens),
         Shape::Text => text(tokens, offset),

@@ -3,6 +3,7 @@
 mod answer;
 mod chat;
 mod completion;
+mod embedding;
 mod form;
 mod logprobs;
 mod parameters;
@@ -12,6 +13,7 @@ mod stream;
 pub(crate) use answer::{Choice, Identity, Shape, Usage, full_answer};
 pub(crate) use chat::ChatRequest;
 pub(crate) use completion::CompletionRequest;
+pub(crate) use embedding::{EmbeddingRequest, Encoding, embeddings};
 pub(crate) use parse::parse;
 pub(crate) use stream::{ChunkWriter, End};
 
@@ -29,7 +31,7 @@ pub(crate) enum StreamUsage {
     Always,
 }
 
-/// A request for text, whichever endpoint it came through, validated as far as is possible without the model.
+/// A request for text or vectors, whichever endpoint it came through, validated as far as is possible without the model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ask {
     /// A track, `track@n`, or a node id.

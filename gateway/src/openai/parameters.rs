@@ -124,10 +124,7 @@ impl Shared {
     /// Checks ranges and refuses, by name, what cannot be honoured. The rest of the ask is the endpoint's own.
     pub(crate) fn ask(self, shape: Shape, prompt: Prompt) -> Result<Ask, ApiError> {
         let sampling = self.sampling()?;
-        if let Some(user) = self.user.as_ref().filter(|user| user.len() > MAX_USER_BYTES) {
-            let message = format!("is {} bytes long; at most {MAX_USER_BYTES} are taken", user.len());
-            return Err(ApiError::invalid("user", message));
-        }
+        check_user(self.user.as_deref())?;
         let stream = self.stream.unwrap_or(false);
         Ok(Ask {
             model: self.model,
@@ -161,6 +158,17 @@ impl Shared {
             // A negative seed is as good as any other: the bits are what count.
             seed: self.seed.map(i64::cast_unsigned),
         })
+    }
+}
+
+/// The caller's own name for its end user ends up in logs.
+pub(super) fn check_user(user: Option<&str>) -> Result<(), ApiError> {
+    match user.filter(|user| user.len() > MAX_USER_BYTES) {
+        Some(user) => {
+            let message = format!("is {} bytes long; at most {MAX_USER_BYTES} are taken", user.len());
+            Err(ApiError::invalid("user", message))
+        }
+        None => Ok(()),
     }
 }
 

@@ -80,7 +80,7 @@ impl ChunkWriter {
         };
         let body: [&[u8]; 3] = match self.shape {
             Shape::Chat => [b"\"delta\":{\"content\":", &text, b"}"],
-            Shape::Text => [b"\"text\":", &text, b""],
+            Shape::Text | Shape::Embedding(_) => [b"\"text\":", &text, b""],
         };
         self.event(out, choice, &body, likelihoods, b"null", Some(counted));
     }
@@ -122,7 +122,7 @@ impl ChunkWriter {
     fn nothing(&self) -> &'static [u8] {
         match self.shape {
             Shape::Chat => b"\"delta\":{}",
-            Shape::Text => b"\"text\":\"\"",
+            Shape::Text | Shape::Embedding(_) => b"\"text\":\"\"",
         }
     }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::admission::{Authenticated, Target, price};
 use crate::answer::json;
+use crate::backend::Task;
 use crate::body::Body;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
@@ -28,6 +29,7 @@ pub(crate) struct ModelEntry {
     pub royalty_ppm: u32,
     pub context_length: u32,
     pub backend: &'static str,
+    pub task: Task,
     pub healthy: bool,
 }
 
@@ -113,6 +115,7 @@ fn entry(
         royalty_ppm: model.royalty_ppm,
         context_length: served.backend.context_length(),
         backend: served.backend.kind(),
+        task: served.backend.task(),
         healthy: served.backend.is_healthy(),
     })
 }

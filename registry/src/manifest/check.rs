@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use alloy::primitives::{Address, B256};
 
-use super::{Draft, DraftArtifact, DraftParent, DraftSlot, ModelManifest, payee, sha256};
+use super::{Draft, DraftArtifact, DraftParent, DraftSlot, ModelManifest, payee};
+use crate::artifact;
 use crate::ids::shown;
 use crate::{Kind, ModelId, ParentView, Slot};
 
@@ -173,7 +174,7 @@ impl Check {
             }
         });
         let path = draft.path.as_ref().map(|path| folder.join(path));
-        let found = path.as_ref().and_then(|path| match sha256(path) {
+        let found = path.as_ref().and_then(|path| match artifact::digest(path) {
             Ok(digest) => Some(digest),
             Err(error) => {
                 self.refuse(format!("artifact.path = {}: {error}", path.display()));
@@ -182,7 +183,7 @@ impl Check {
         });
         match (stated, found) {
             (Some(stated), Some(found)) if stated != found => {
-                self.refuse(format!("artifact.digest = {stated}, but the file at artifact.path has {found}"));
+                self.refuse(format!("artifact.digest = {stated}, but what is at artifact.path has {found}"));
             }
             (None, None) if draft.path.is_none() && draft.digest.is_none() => {
                 self.refuse("artifact names neither path nor digest: give one of them".into());

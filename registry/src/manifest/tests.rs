@@ -115,7 +115,7 @@ fn the_digest_is_that_of_the_file_and_must_agree_with_the_one_stated() {
     let both = FORK.replace(line, &format!("path = \"weights.gguf\"\n{line}"));
     assert!(matches!(
         ModelManifest::parse(&both, &path),
-        Err(Error::ManifestValues { problems, .. }) if problems[0].contains("but the file")
+        Err(Error::ManifestValues { problems, .. }) if problems[0].contains("but what is at")
     ));
     let missing = FORK.replace(line, "path = \"absent.gguf\"");
     assert!(matches!(

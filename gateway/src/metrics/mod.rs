@@ -1,11 +1,13 @@
 //! What Prometheus reads. Every label has few values, whatever is asked for.
 
+mod engine;
+
 use std::time::{Duration, Instant};
 
 use dividend_meter::Usage;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::gateway::Gateway;
@@ -98,9 +100,9 @@ impl Metrics {
     /// Everything, in Prometheus' text format.
     pub(crate) fn scrape(&self, gateway: &Gateway) -> Result<Vec<u8>, prometheus::Error> {
         self.scraped.read(gateway);
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(text)
+        let mut text = TextEncoder::new().encode_to_string(&self.registry.gather())?;
+        engine::write(&engines(gateway), &mut text);
+        Ok(text.into_bytes())
     }
 }
 
@@ -166,6 +168,15 @@ impl Scraped {
             self.queue_waiting.with_label_values(&[&model.to_string()]).set(signed(served.queue.waiting()));
         }
     }
+}
+
+fn engines(gateway: &Gateway) -> Vec<engine::Scraped> {
+    let served = gateway.backends.all().into_iter();
+    let scraped = served.filter_map(|(model, served)| {
+        let (backend, stats) = (served.backend.kind(), served.backend.engine_stats()?);
+        Some(engine::Scraped { model: model.to_string(), backend, stats })
+    });
+    scraped.collect()
 }
 
 fn signed(value: impl TryInto<i64>) -> i64 {

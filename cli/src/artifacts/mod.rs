@@ -1,50 +1,74 @@
 //! Model files, kept in the home under the digest by which they are registered.
 
+mod kind;
+
 use std::path::{Path, PathBuf};
 
 use dividend_chain::B256;
 use dividend_engine::{Engine, EngineOptions};
+use dividend_registry::artifact;
 
 use crate::failure::{Failure, OrFail};
 use crate::home::Home;
 use crate::stack::above_here;
+pub(crate) use kind::{Kind, check};
 
 /// The folder of model files, by the settings or the home.
 pub(crate) fn folder(home: &Home, settings: &dividend_config::Engine) -> PathBuf {
     settings.artifacts_dir.as_ref().map_or_else(|| home.path("artifacts"), |path| home.path(path))
 }
 
+/// Where the artifact with this digest is kept, a file or a folder, if it is here.
+pub(crate) fn find(folder: &Path, digest: B256) -> Option<PathBuf> {
+    [file(folder, digest), subfolder(folder, digest)].into_iter().find(|path| path.exists())
+}
+
 /// The name under which a model file is kept: its digest in plain hex.
-pub(crate) fn file(folder: &Path, digest: B256) -> PathBuf {
+fn file(folder: &Path, digest: B256) -> PathBuf {
     folder.join(format!("{}.gguf", hex::encode(digest)))
+}
+
+/// The same for a model of several files.
+fn subfolder(folder: &Path, digest: B256) -> PathBuf {
+    folder.join(hex::encode(digest))
 }
 
 /// Puts a model file into the folder under its digest and answers the digest.
 pub(crate) fn adopt(folder: &Path, source: &Path) -> anyhow::Result<B256> {
-    let digest = B256::from(dividend_engine::digest_file(source)?);
+    let digest = artifact::digest(source).or_fail(source.display(), "give a file that you can read")?;
     keep(folder, source, digest)?;
     Ok(digest)
 }
 
-/// Puts a copy of a model file into the folder under `digest`: what its owner does to the file later does not reach it. One
-/// that is there already stays.
+/// Puts a copy of an artifact into the folder under `digest`: what its owner does to his later does not reach it. One that
+/// is there already stays.
 pub(crate) fn keep(folder: &Path, source: &Path, digest: B256) -> anyhow::Result<()> {
-    let kept = file(folder, digest);
-    if kept.exists() {
+    if find(folder, digest).is_some() {
         return Ok(());
     }
     std::fs::create_dir_all(folder).or_fail(folder.display(), "choose a folder that you can write to")?;
     let beside = folder.join(format!(".{}.{}", hex::encode(digest), std::process::id()));
-    std::fs::copy(source, &beside)
-        .and_then(|_| std::fs::rename(&beside, &kept))
+    let (kept, copied) = if source.is_dir() {
+        (subfolder(folder, digest), copy_folder(source, &beside))
+    } else {
+        (file(folder, digest), std::fs::copy(source, &beside).map(|_| ()))
+    };
+    copied
+        .and_then(|()| std::fs::rename(&beside, &kept))
         .or_fail(format!("cannot keep {} as {}", source.display(), kept.display()), "make room on the disk")
 }
 
-/// Refuses a file that the engine cannot run, before it is registered for ever: it is loaded once.
-pub(crate) fn check(file: &Path) -> anyhow::Result<()> {
-    let remedy = "give the path of a whole GGUF file of a supported family";
-    let loaded = Engine::load(file, EngineOptions::default());
-    loaded.or_fail(format!("artifact {}", file.display()), remedy).map(|_| ())
+fn copy_folder(source: &Path, target: &Path) -> std::io::Result<()> {
+    if target.exists() {
+        // Left by a run with the same number that was cut short.
+        std::fs::remove_dir_all(target)?;
+    }
+    for member in artifact::members(source)? {
+        let copy = target.join(&member.name);
+        copy.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        std::fs::copy(&member.path, copy)?;
+    }
+    Ok(())
 }
 
 /// The base model's file: the one that is named, or the one in `.cache/models` of this folder or of one above. It is
@@ -89,6 +113,21 @@ mod tests {
         assert_eq!(digest, adopt(&artifacts, &source).unwrap());
         let name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad.gguf";
         assert_eq!(std::fs::read(artifacts.join(name)).unwrap(), b"abc");
+        assert_eq!(std::fs::read_dir(&artifacts).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_model_of_several_files_is_kept_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("model");
+        std::fs::create_dir_all(source.join("1_Pooling")).unwrap();
+        std::fs::write(source.join("config.json"), b"{}").unwrap();
+        std::fs::write(source.join("1_Pooling/config.json"), b"[]").unwrap();
+        let artifacts = folder.path().join("artifacts");
+        let digest = adopt(&artifacts, &source).unwrap();
+        let kept = find(&artifacts, digest).unwrap();
+        assert_eq!(artifact::digest(&kept).unwrap(), digest);
+        assert_eq!(adopt(&artifacts, &source).unwrap(), digest);
         assert_eq!(std::fs::read_dir(&artifacts).unwrap().count(), 1);
     }
 

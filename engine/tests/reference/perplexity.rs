@@ -3,7 +3,7 @@
 //! Where weights are floats, activations are not rounded here, and perplexity is that of llama.cpp on the same
 //! weights in f32 ("the exact") within 0.001 %. Other formats' activations are rounded to eight bits by blocks of 32
 //! (K-quants': of 256 in llama.cpp), which moves perplexity by up to 0.6 % here as in llama.cpp, and by up to 0.9 % in
-//! llama.cpp with its defaults. Ours is within 0.5 % of llama.cpp's, and of the exact within what llama.cpp loses.
+//! llama.cpp with its defaults (Gemma's by 0.4 % here and 0.8 % there). Ours is within 0.5 % of llama.cpp's, and of the exact within what llama.cpp loses.
 
 use std::path::Path;
 
@@ -74,7 +74,11 @@ fn check(family: &str, name: &str) {
     );
     let rounded = !matches!(name, "f32" | "f16" | "bf16");
     let limit = if rounded { 0.5 } else { 0.02 };
-    assert!(from_llama.abs() < limit, "{family} {name}: {from_llama} % of llama.cpp's {}", reference.perplexity);
+    assert!(
+        from_llama.abs() < limit,
+        "{family} {name}: {from_llama} % of llama.cpp's {}",
+        reference.perplexity
+    );
     let limit = if rounded { 0.9 } else { 0.005 };
     assert!(from_exact.abs() < limit, "{family} {name}: {from_exact} % of the exact {}", reference.exact);
 }

@@ -72,7 +72,7 @@ fn check(family: &str, name: &str) {
         percent(reference.by_defaults, reference.exact),
         widest / (text[0].len() - 1) as f64,
     );
-    let rounded = !matches!(name, "f32" | "f16" | "bf16");
+    let rounded = !matches!(name, "f16" | "bf16");
     let limit = if rounded { 0.5 } else { 0.02 };
     assert!(
         from_llama.abs() < limit,
@@ -101,6 +101,5 @@ formats! {
     smollm2_q6_k: "smollm2", "q6_k";
     smollm2_f16: "smollm2", "f16";
     smollm2_bf16: "smollm2", "bf16";
-    smollm2_f32: "smollm2", "f32";
     gemma3_q4_k_m: "gemma3", "file";
 }

@@ -46,6 +46,18 @@ test-contracts: ## forge tests, golden vectors, committed ABIs
 test-rust: ## all Rust tests
 	cargo $(RUST_TESTS) --locked --workspace
 
+# AddressSanitizer needs an unstable flag of rustc, which RUSTC_BOOTSTRAP allows on stable, and no standard library of its
+# own; everything is built once more in target/sanitize, dependencies lightly optimised. Valgrind looks at the tests' usual build.
+SANITIZED := $(addprefix --skip ,golden::smollm2 golden::gemma3 reference::real reference::greedy emulated)
+.PHONY: sanitize
+sanitize: ## the kernels' tests under AddressSanitizer, and under Valgrind where it is installed
+	tools/setup.sh test
+	CARGO_TARGET_DIR=target/sanitize RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --locked \
+		--package dividend-engine --test packed --target x86_64-unknown-linux-gnu \
+		--config 'profile.dev.package."*".opt-level=1' -- $(SANITIZED)
+	! command -v valgrind >/dev/null || CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --error-exitcode=1" \
+		cargo test --locked --package dividend-engine --test packed -- golden::tiny
+
 .PHONY: bench
 bench: ## figures of engine, gateway and meter, as JSON lines; run it on a quiet machine
 	tools/setup.sh demo

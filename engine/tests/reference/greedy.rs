@@ -51,6 +51,8 @@ struct Distance {
     other: Vec<(String, usize, f64)>,
     /// Steps at which llama.cpp's likeliest token is not the exact one.
     llamas_other: usize,
+    /// Where ours is not, the largest lead of the exact one over ours by exact probabilities.
+    behind_exact: f64,
 }
 
 /// KL(p ‖ q) of distributions given by logarithms of some of their probabilities; the rest counts as one.
@@ -74,6 +76,9 @@ impl Distance {
         self.widest = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(self.widest, f64::max);
         self.llamas_other += usize::from(exact.iter().any(|other| *other > exact[0]));
         let next = largest(logits);
+        let best = exact.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let behind = top.iter().find(|one| one.0 == next).map_or(f64::INFINITY, |one| best - one.2);
+        self.behind_exact = self.behind_exact.max(behind);
         if next != prompt.answer[step] {
             let lead = top.iter().find(|one| one.0 == next).map_or(f64::INFINITY, |one| llama[0] - one.1);
             self.other.push((prompt.name.clone(), step, lead));
@@ -124,37 +129,52 @@ fn measure(path: &Path, prompts: &[Prompt]) -> Distance {
     distance
 }
 
-/// The weights as f32 numbers, where neither engine rounds activations: the same forward pass.
-fn exactly(family: &str) {
+/// The weights as f32 numbers, where neither engine rounds activations: the same forward pass. Probabilities'
+/// logarithms differ by up to `widest`, and tokens that are nearer to each other than that may change places.
+fn check_exact(family: &str, widest: f64) {
     let Fixture { file, prompts } = fixture(&format!("{family}_greedy.json"));
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("exact.gguf");
     requantise(&fetched(&file), GgmlDType::F32, &path).expect("sound weights");
     let distance = measure(&path, &prompts);
-    // The fixtures' four decimals alone are worth 0.00005 and a divergence of 0.0000006.
+    // The fixtures' four decimals alone are worth 0.0000006.
     assert!(distance.mean(distance.ours) < 2e-6, "{distance:?}");
-    assert!(distance.widest < 0.001, "{distance:?}");
-    assert_eq!(distance.other.len(), distance.llamas_other, "{distance:?}");
+    assert!(distance.widest < widest, "{distance:?}");
+    assert!(distance.behind_exact < widest, "{distance:?}");
 }
 
 #[test]
 fn smollm2_in_f32_answers_exactly_as_llama_cpp_does() {
-    exactly("smollm2");
+    check_exact("smollm2", 0.0005);
 }
 
+/// llama.cpp looks GELU up in a table of half precision, which leaves it about three digits.
 #[test]
 fn gemma3_in_f32_answers_exactly_as_llama_cpp_does() {
-    exactly("gemma3");
+    check_exact("gemma3", 0.02);
+}
+
+/// Measured: SmolLM2 has a divergence of 0.0021 from the exact, llama.cpp one of 0.0020; Gemma 3 0.0013 and 0.0027.
+/// Another token is likeliest at 50 steps of 32 prompts, and at 43 of 26; llama.cpp's is not the exact one at 38 and
+/// at 38. Such tokens are up to 0.54 behind, more than half of them less than 0.1.
+fn check_rounded(family: &str) {
+    let Fixture { file, prompts } = fixture(&format!("{family}_greedy.json"));
+    let distance = measure(&fetched(&file), &prompts);
+    assert!(distance.ours < 1.25 * distance.llamas, "{distance:?}");
+    assert!(distance.mean(distance.ours) < 0.0025, "{distance:?}");
+    assert!(distance.mean(distance.between) < 0.004, "{distance:?}");
+    assert!(distance.other.len() <= 55 && distance.prompts() <= 35, "{distance:?}");
+    assert!(distance.lead() < 0.6, "{distance:?}");
+    let near = distance.other.iter().filter(|one| one.2 < 0.1).count();
+    assert!(2 * near > distance.other.len(), "{distance:?}");
 }
 
 #[test]
 fn smollm2_answers_as_llama_cpp_does() {
-    let Fixture { file, prompts } = fixture("smollm2_greedy.json");
-    measure(&fetched(&file), &prompts);
+    check_rounded("smollm2");
 }
 
 #[test]
 fn gemma3_answers_as_llama_cpp_does() {
-    let Fixture { file, prompts } = fixture("gemma3_greedy.json");
-    measure(&fetched(&file), &prompts);
+    check_rounded("gemma3");
 }

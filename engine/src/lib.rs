@@ -31,3 +31,4 @@ pub use generation::Generation;
 pub use gguf::{Gguf, Value};
 pub use options::{BackendKind, EngineOptions};
 pub use request::{ChatMessage, Event, FinishReason, GenerateRequest, Priority, Sampling, Usage};
+pub use tokenizer::JsonTokenizer;

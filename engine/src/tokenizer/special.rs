@@ -65,6 +65,12 @@ impl Special {
         })
     }
 
+    /// The tokens that are put first and last.
+    #[cfg(test)]
+    pub(super) fn around(&self) -> [Option<u32>; 2] {
+        [self.bos, self.eos]
+    }
+
     /// `text` as it is to be encoded after the token `before`.
     pub(super) fn strip_after<'a>(&self, before: Option<u32>, text: &'a str) -> &'a str {
         match before {

@@ -2,6 +2,7 @@
 
 mod common;
 mod forks;
+mod gemma;
 mod generate;
 mod hostile;
 mod tiny;

@@ -102,7 +102,8 @@ impl Tokenizer {
         special: Special,
         spelling: Spelling,
     ) -> Result<Self, EngineError> {
-        let control = [vocabulary.of_kind(Kind::Control), vocabulary.of_kind(Kind::Unknown)].concat();
+        let control =
+            [Kind::Control, Kind::Border, Kind::Unknown].map(|kind| vocabulary.of_kind(kind)).concat();
         Ok(Self {
             model,
             control: ControlTokens::new(control, vocabulary.of_kind(Kind::UserDefined))?,
@@ -225,7 +226,7 @@ fn spell_out(vocabulary: &Vocabulary<'_>, spelling: Spelling) -> Vec<Box<[u8]>> 
     };
     let spell = |(text, kind): (&String, &Kind)| match kind {
         Kind::Control | Kind::Unknown => Box::default(),
-        Kind::UserDefined => text.as_bytes().into(),
+        Kind::UserDefined | Kind::Border => text.as_bytes().into(),
         Kind::Byte => vocabulary::byte_of(text).into_iter().collect(),
         Kind::Normal | Kind::Unused | Kind::Undefined => match spelling {
             Spelling::Bytes => by_letters(text),

@@ -104,7 +104,8 @@ fn strip_after(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> HashSet<u32> {
     if !name.contains("phi-3") && !name.contains("phi3") {
         return HashSet::new();
     }
-    let kinds = [Kind::Control, Kind::Unknown, Kind::UserDefined].map(|kind| vocabulary.of_kind(kind));
+    let kinds =
+        [Kind::Control, Kind::Border, Kind::Unknown, Kind::UserDefined].map(|kind| vocabulary.of_kind(kind));
     let kept = ["<unk>", "<s>", "<|endoftext|>"];
     let tokens = kinds.into_iter().flatten();
     tokens.filter(|(_, text)| !kept.contains(&text.as_str())).map(|(id, _)| id).collect()

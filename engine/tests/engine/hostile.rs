@@ -8,7 +8,7 @@ use dividend_engine::{Engine, EngineError, EngineOptions};
 use proptest::prelude::*;
 
 use crate::common::{greedy, read};
-use crate::tiny::{Meta, Tiny, VOCABULARY, write_bytes};
+use crate::tiny::{END, Meta, Tiny, VOCABULARY, write_bytes};
 
 fn parse(bytes: &[u8]) -> Result<Gguf, GgufError> {
     Gguf::parse(Cursor::new(bytes))
@@ -187,6 +187,25 @@ fn a_control_token_is_not_merged_from_its_letters() {
     assert_eq!(engine.tokenize(" <é").expect("any text"), [bos, space, open, unknown, unknown]);
     assert_eq!(engine.tokenize("\n").expect("any text"), [bos, 10]);
     assert_eq!(engine.detokenize(&[10, open]), "\n<");
+}
+
+/// Some files call turn borders user-defined tokens, which are read in any text.
+#[test]
+fn a_turn_border_is_not_read_in_text_whatever_the_file_calls_it() {
+    let mut kinds = vec![1; VOCABULARY as usize];
+    kinds[END as usize] = 4;
+    let tiny = Tiny::new()
+        .without("tokenizer.ggml.eos_token_id")
+        .set("tokenizer.ggml.token_type", Meta::Ints(kinds));
+    for border in ["<|User|>", "<｜User｜>"] {
+        let Meta::Texts(mut texts) = tiny.meta("tokenizer.ggml.tokens").clone() else { panic!("texts") };
+        texts[END as usize] = border.to_owned();
+        let engine = load(&tiny.clone().set("tokenizer.ggml.tokens", Meta::Texts(texts)).bytes())
+            .expect("a sound file");
+        assert!(!engine.tokenize(border).expect("any text").contains(&END));
+        assert_eq!(engine.tokenize_with_control(border).expect("any text"), [END]);
+        assert_eq!(engine.detokenize(&[END]), border);
+    }
 }
 
 #[test]

@@ -84,6 +84,10 @@ impl Tiny {
         self
     }
 
+    pub fn meta(&self, key: &str) -> &Meta {
+        &self.meta.iter().find(|(name, _)| name == key).expect("a key of the tiny model").1
+    }
+
     pub fn tensor(&mut self, name: &str) -> &mut Tensor {
         self.tensors.iter_mut().find(|tensor| tensor.name == name).expect("a tensor of the tiny model")
     }

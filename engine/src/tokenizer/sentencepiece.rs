@@ -30,17 +30,14 @@ impl SentencePiece {
         unknown: Option<u32>,
         space_prefix: bool,
     ) -> Result<Self, EngineError> {
-        let ids = vocabulary.text_ids();
-        Ok(Self {
-            longest_piece: ids.keys().map(|text| text.len()).max().unwrap_or(0),
-            by_words: !ids.keys().any(|text| text.trim_start_matches(SPACE).contains(SPACE)),
-            pieces: ids
-                .into_iter()
-                .map(|(text, id)| (text, Merge { priority: priority(scores[id as usize]), id }))
-                .collect(),
-            byte_ids: vocabulary.byte_ids(unknown)?,
-            space_prefix,
-        })
+        let mut pieces = HashMap::with_capacity(vocabulary.len());
+        let (mut longest_piece, mut by_words) = (0, true);
+        for (id, text) in vocabulary.text_tokens() {
+            longest_piece = text.len().max(longest_piece);
+            by_words &= !text.trim_start_matches(SPACE).contains(SPACE);
+            pieces.insert(Box::from(text), Merge { priority: priority(scores[id as usize]), id });
+        }
+        Ok(Self { pieces, longest_piece, by_words, byte_ids: vocabulary.byte_ids(unknown)?, space_prefix })
     }
 
     pub(super) fn space_prefix(&self) -> bool {

@@ -12,7 +12,7 @@ const KINDS: &str = "tokenizer.ggml.token_type";
 const MAX_TOKEN_BYTES: usize = 1024;
 
 /// Most bytes of all tokens that are searched for in a text. Vocabularies in use stay below 200,000.
-const MAX_SEARCHED_BYTES: usize = 4 << 20;
+const MAX_SEARCHED_BYTES: usize = 1 << 20;
 
 /// Tokens that end a turn or a text, by their text, beside those that the metadata names. They are control tokens
 /// even where a file calls them something else. The list is llama.cpp's.
@@ -179,10 +179,21 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    /// Ids by text, of the tokens that text may become.
-    pub(super) fn text_ids(&self) -> HashMap<Box<str>, u32> {
-        let text = self.tokens().filter(|(_, kind, _)| kind.is_text());
-        text.map(|(id, _, text)| (text.into(), id)).collect()
+    /// Ids by text, of all tokens.
+    pub(super) fn ids(&self) -> HashMap<&'a str, u32> {
+        let mut ids = HashMap::with_capacity(self.len());
+        ids.extend(self.tokens().map(|(id, _, text)| (text, id)));
+        ids
+    }
+
+    /// True if text may become this token.
+    pub(super) fn is_text(&self, id: u32) -> bool {
+        self.kinds[id as usize].is_text()
+    }
+
+    /// Ids and texts of the tokens that text may become.
+    pub(super) fn text_tokens(&self) -> impl Iterator<Item = (u32, &'a str)> {
+        self.tokens().filter(|(_, kind, _)| kind.is_text()).map(|(id, _, text)| (id, text))
     }
 
     /// Tokens that end an answer by their text.

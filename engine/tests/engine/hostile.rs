@@ -260,8 +260,11 @@ proptest! {
 
     /// Whatever is flipped in the header, loading ends in a model or an error.
     #[test]
-    fn flipped_bytes_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let mut bytes = Tiny::new().bytes();
+    fn flipped_bytes_never_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        sentencepiece in any::<bool>(),
+    ) {
+        let mut bytes = if sentencepiece { pieces().bytes() } else { Tiny::new().bytes() };
         let header = bytes.len() - 60_000;
         for (place, value) in flips {
             let place = place.index(header);

@@ -42,7 +42,7 @@ impl Bpe {
         };
         let letters = bytes::characters().into_iter().map(letter).collect();
         let raw = rules.spelling == Spelling::Spaces;
-        let byte_ids = if raw { vocabulary.byte_ids(unknown)?.to_vec() } else { Vec::new() };
+        let byte_ids = if raw { vocabulary.byte_ids(unknown)? } else { Vec::new() };
         Ok(Self {
             cutter: rules.cutter,
             spelling: rules.spelling,

@@ -15,7 +15,8 @@ pub(super) const SPACE: char = '▁';
 pub(super) struct SentencePiece {
     pieces: HashMap<Box<str>, Merge>,
     longest_piece: usize,
-    byte_ids: [u32; 256],
+    /// One for each byte.
+    byte_ids: Vec<u32>,
     /// A space is put before text that begins the prompt or follows a control token.
     space_prefix: bool,
     /// No token has a space after something else, so that what a space begins is merged by itself.

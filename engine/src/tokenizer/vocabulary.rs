@@ -213,7 +213,7 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// The token for each byte: `<0xNN>`, or the byte as a text, or the unknown token.
-    pub(super) fn byte_ids(&self, unknown: Option<u32>) -> Result<[u32; 256], EngineError> {
+    pub(super) fn byte_ids(&self, unknown: Option<u32>) -> Result<Vec<u32>, EngineError> {
         let (mut named, mut alone) = ([None; 256], [None; 256]);
         for (id, _, text) in self.tokens() {
             if let Some(byte) = byte_of(text) {
@@ -222,16 +222,15 @@ impl<'a> Vocabulary<'a> {
                 alone[usize::from(*byte)] = Some(id);
             }
         }
-        let mut bytes = [0; 256];
-        for (byte, slot) in bytes.iter_mut().enumerate() {
-            *slot = named[byte].or(alone[byte]).or(unknown).ok_or_else(|| {
+        let id = |byte: usize| {
+            named[byte].or(alone[byte]).or(unknown).ok_or_else(|| {
                 inconsistent(
                     TOKENS,
                     format!("<0x{byte:02X}> is not among them, nor is there an unknown token"),
                 )
-            })?;
-        }
-        Ok(bytes)
+            })
+        };
+        (0..256).map(id).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tokenizers described by a `tokenizer.json`, the form in which models in safetensors bring theirs.
 //!
-//! Format: <https://huggingface.co/docs/tokenizers>. The file may come from anywhere: of its parts, only those are
-//! taken whose time and memory are bounded by the text's length.
+//! Format: <https://huggingface.co/docs/tokenizers>. The file may come from anywhere: of its parts, only those
+//! are taken whose time and memory are bounded by the text's length.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +31,7 @@ const MAX_GROWTH: usize = 16;
 
 /// The sections, and what each may be made of. Patterns and precompiled tables are absent: they can be
 /// written so as to take unbounded time.
-const PARTS: [(&str, &[&str]); 4] = [
+const PARTS: [(&str, &[&str]); 5] = [
     ("model", &["WordPiece", "BPE", "Unigram", "WordLevel"]),
     (
         "normalizer",
@@ -70,12 +70,26 @@ const PARTS: [(&str, &[&str]); 4] = [
         "post_processor",
         &["BertProcessing", "ByteLevel", "RobertaProcessing", "Sequence", "TemplateProcessing"],
     ),
+    (
+        "decoder",
+        &[
+            "BPEDecoder",
+            "ByteFallback",
+            "ByteLevel",
+            "Fuse",
+            "Metaspace",
+            "Replace",
+            "Sequence",
+            "Strip",
+            "WordPiece",
+        ],
+    ),
 ];
 
 /// A tokenizer that never cuts a text off, nor pads it.
 ///
-/// Special tokens are put around a text where the file says so. A text that contains the spelling of one, such as `[SEP]`,
-/// is encoded as that text.
+/// Special tokens are put around a text where the file says so. A text that contains the spelling of one,
+/// such as `[SEP]`, is encoded as that text. Files whose rules have regular expressions are refused.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), dividend_engine::EngineError> {
@@ -170,11 +184,13 @@ fn check(json: &Value) -> Result<(), EngineError> {
         }
         check_part(part, known, section)?;
     }
-    let growth = growth(&json["normalizer"]);
-    if growth > MAX_GROWTH {
-        let detail =
-            format!("its normalizer can make a text {growth} times longer, at most {MAX_GROWTH} is allowed");
-        return Err(inconsistent(WHAT, detail));
+    for part in ["normalizer", "decoder"] {
+        let growth = growth(&json[part]);
+        if growth > MAX_GROWTH {
+            let detail =
+                format!("its {part} can make a text {growth} times longer, at most {MAX_GROWTH} is allowed");
+            return Err(inconsistent(WHAT, detail));
+        }
     }
     let model = &json["model"];
     let longest = &model["max_input_chars_per_word"];
@@ -221,6 +237,7 @@ fn growth(section: &Value) -> usize {
     };
     let bytes = |text: &Value| text.as_str().map_or(0, str::len);
     let here = match bytes(&section["pattern"]["String"]) {
+        _ if section["pattern"].is_null() => 1,
         // Nothing is found before every character.
         0 => bytes(&section["content"]) + 1,
         pattern => bytes(&section["content"]).div_ceil(pattern).max(1),
@@ -325,6 +342,7 @@ mod tests {
             ("/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "Precompiled"),
             ("/normalizer", json!({"type": "Sequence", "normalizers": [long]}), "1000 bytes"),
             ("/normalizer", json!({"type": "Sequence", "normalizers": vec![doubles; 50]}), "times longer"),
+            ("/decoder", json!({"type": "Replace", "pattern": {"Regex": "a*"}, "content": ""}), "Regex"),
             ("/normalizer", json!([]), "normalizer has no type"),
             ("/model/type", json!("Unheard"), "WordPiece, BPE"),
             ("/model/max_input_chars_per_word", json!(1_000_000), "max_input_chars_per_word"),

@@ -42,3 +42,4 @@ pub use gguf::{Gguf, Value};
 pub use lora::{Adapter, AdapterError, AdapterInfo, AdapterUsage, Adapters};
 pub use options::{BackendKind, EngineOptions, PrefixSharing};
 pub use request::{ChatMessage, GenerateRequest, Priority, Sampling};
+pub use tokenizer::JsonTokenizer;

@@ -35,21 +35,20 @@ impl Bpe {
         rules: Rules,
         unknown: Option<u32>,
     ) -> Result<Self, EngineError> {
-        let ids = vocabulary.text_ids();
-        let pairs = pairs(vocabulary, &ids, merges)?;
+        let known = vocabulary.ids();
         let letter = |character: char| {
-            let id = ids.get(character.encode_utf8(&mut [0; 4]) as &str).copied();
-            (character, id.unwrap_or(NONE))
+            let id = known.get(character.encode_utf8(&mut [0; 4]) as &str).copied();
+            (character, id.filter(|id| vocabulary.is_text(*id)).unwrap_or(NONE))
         };
         let letters = bytes::characters().into_iter().map(letter).collect();
         let raw = rules.spelling == Spelling::Spaces;
-        let byte_ids = if raw { vocabulary.byte_ids(unknown)?.to_vec() } else { Vec::new() };
+        let byte_ids = if raw { vocabulary.byte_ids(unknown)? } else { Vec::new() };
         Ok(Self {
             cutter: rules.cutter,
             spelling: rules.spelling,
             whole_words: rules.whole_words,
-            pairs,
-            ids: if raw || rules.whole_words { ids } else { HashMap::new() },
+            pairs: pairs(vocabulary, &known, merges)?,
+            ids: if raw || rules.whole_words { text_ids(vocabulary) } else { HashMap::new() },
             letters,
             byte_ids,
         })
@@ -127,13 +126,17 @@ impl Bpe {
     }
 }
 
+fn text_ids(vocabulary: &Vocabulary<'_>) -> HashMap<Box<str>, u32> {
+    let mut ids = HashMap::with_capacity(vocabulary.len());
+    ids.extend(vocabulary.text_tokens().map(|(id, text)| (text.into(), id)));
+    ids
+}
+
 fn pairs(
     vocabulary: &Vocabulary<'_>,
-    ids: &HashMap<Box<str>, u32>,
+    known: &HashMap<&str, u32>,
     merges: &[String],
 ) -> Result<HashMap<(u32, u32), Merge>, EngineError> {
-    let known: HashMap<&str, u32> =
-        vocabulary.texts.iter().zip(0..).map(|(text, id)| (text.as_str(), id)).collect();
     let mut pairs = HashMap::with_capacity(merges.len());
     let mut joined = String::new();
     for (merge, rank) in merges.iter().zip(0_u32..) {
@@ -144,18 +147,15 @@ fn pairs(
         })?;
         joined.clear();
         joined.extend([left, right]);
-        for text in [left, right, &joined] {
-            if !known.contains_key(text) {
-                return Err(inconsistent(
-                    MERGES,
-                    format!("{merge:?} needs a token {text:?}, which there is not"),
-                ));
-            }
-        }
+        let id = |text: &str| {
+            known.get(text).copied().ok_or_else(|| {
+                inconsistent(MERGES, format!("{merge:?} needs a token {text:?}, which there is not"))
+            })
+        };
+        let (left, right, id) = (id(left)?, id(right)?, id(&joined)?);
         // A merge that makes, or is made of, a control token never happens: text does not become one.
-        if let (Some(left), Some(right), Some(id)) = (ids.get(left), ids.get(right), ids.get(joined.as_str()))
-        {
-            pairs.entry((*left, *right)).or_insert(Merge { priority: NONE - rank, id: *id });
+        if [left, right, id].into_iter().all(|id| vocabulary.is_text(id)) {
+            pairs.entry((left, right)).or_insert(Merge { priority: NONE - rank, id });
         }
     }
     Ok(pairs)

@@ -53,6 +53,11 @@ impl ControlTokens {
         if control { self.all.cut(text) } else { self.user.cut(text) }
     }
 
+    /// True if the token is a user-defined one.
+    pub(super) fn is_user(&self, id: u32) -> bool {
+        self.user.ids.contains(&id)
+    }
+
     /// `text` with `mark` set so that no control token can be read in it, nor completed at its edges by
     /// what a template puts before or after it. Taking the mark out gives `text` again.
     pub(crate) fn guard(&self, text: &str, mark: char) -> String {

@@ -1,5 +1,7 @@
-//! The pre-tokenizers that files name, as data. Groups and patterns are those of llama.cpp's `llama-vocab.cpp`, so that
-//! the ids are its ids: where a model's own `tokenizer.json` asks for a letter's case, it takes any letter, and so it is here.
+//! The pre-tokenizers that files name, as data. Groups and patterns are those of llama.cpp's `llama-vocab.cpp`, so
+//! that the ids are its ids: where a model's own `tokenizer.json` asks for a letter's case, llama.cpp takes any
+//! letter, and so it is here. What differs: letters that Unicode got after llama.cpp's tables were made, and U+3000 in
+//! DeepSeek's class of punctuation, which llama.cpp cannot match.
 
 use super::pretokenizer::Spelling;
 

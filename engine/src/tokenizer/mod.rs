@@ -1,4 +1,4 @@
-//! Tokenizers built from GGUF metadata.
+//! Tokenizers built from GGUF metadata, and those of `tokenizer.json` (`json`).
 //!
 //! ```text
 //! text ─► control ─► parts: tokens written as text, and the text between
@@ -12,10 +12,13 @@ mod bpe;
 mod bytes;
 mod control;
 mod families;
+mod json;
 mod merge;
 mod pretokenizer;
 mod sentencepiece;
 mod special;
+#[cfg(test)]
+mod tests;
 mod vocabulary;
 
 use std::borrow::Cow;
@@ -25,6 +28,7 @@ use crate::gguf::Gguf;
 use bpe::Bpe;
 pub(crate) use control::ControlTokens;
 use control::Part;
+pub use json::JsonTokenizer;
 use pretokenizer::Spelling;
 use sentencepiece::{SPACE, SentencePiece};
 use special::Special;
@@ -98,7 +102,8 @@ impl Tokenizer {
         special: Special,
         spelling: Spelling,
     ) -> Result<Self, EngineError> {
-        let control = [vocabulary.of_kind(Kind::Control), vocabulary.of_kind(Kind::Unknown)].concat();
+        let control =
+            [Kind::Control, Kind::Border, Kind::Unknown].map(|kind| vocabulary.of_kind(kind)).concat();
         Ok(Self {
             model,
             control: ControlTokens::new(control, vocabulary.of_kind(Kind::UserDefined))?,
@@ -174,7 +179,13 @@ impl Tokenizer {
     pub(crate) fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| self.bytes(*id)).copied().collect();
         let text = String::from_utf8_lossy(&bytes);
-        let prefixed = matches!(&self.model, Model::SentencePiece(model) if model.space_prefix());
+        let first = ids.iter().find(|id| !self.bytes(**id).is_empty());
+        let prefixed = match &self.model {
+            Model::SentencePiece(model) => {
+                model.space_prefix() && !first.is_some_and(|id| self.control.is_user(*id))
+            }
+            Model::Bpe(_) => false,
+        };
         match text.strip_prefix(' ') {
             Some(text) if prefixed => text.to_owned(),
             _ => text.into_owned(),
@@ -215,7 +226,7 @@ fn spell_out(vocabulary: &Vocabulary<'_>, spelling: Spelling) -> Vec<Box<[u8]>> 
     };
     let spell = |(text, kind): (&String, &Kind)| match kind {
         Kind::Control | Kind::Unknown => Box::default(),
-        Kind::UserDefined => text.as_bytes().into(),
+        Kind::UserDefined | Kind::Border => text.as_bytes().into(),
         Kind::Byte => vocabulary::byte_of(text).into_iter().collect(),
         Kind::Normal | Kind::Unused | Kind::Undefined => match spelling {
             Spelling::Bytes => by_letters(text),

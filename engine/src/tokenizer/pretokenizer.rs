@@ -59,13 +59,15 @@ pub(super) fn rules(name: &str) -> Result<Rules, EngineError> {
 
 impl Cutter {
     fn new(cuts: &[Cut]) -> Result<Self, EngineError> {
-        let step = |cut: &Cut| match cut {
-            Cut::Only(pattern) => Regex::new(pattern),
-            // Of two that match at one place, the first pattern wins.
-            Cut::Words(pattern) => Regex::new_many(&[pattern, SPACES]),
+        let step = |cut: &Cut| {
+            let built = match cut {
+                Cut::Only(pattern) => Regex::new(pattern),
+                // Of two that match at one place, the first pattern wins.
+                Cut::Words(pattern) => Regex::new_many(&[pattern, SPACES]),
+            };
+            built.map_err(|error| EngineError::Backend(error.to_string()))
         };
-        let steps = cuts.iter().map(step).collect::<Result<_, _>>();
-        Ok(Self { steps: steps.map_err(|error| EngineError::Backend(error.to_string()))? })
+        Ok(Self { steps: cuts.iter().map(step).collect::<Result<_, _>>()? })
     }
 
     /// The words of `text`, in order; together they are the whole text.

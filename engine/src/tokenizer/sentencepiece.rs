@@ -15,7 +15,8 @@ pub(super) const SPACE: char = '▁';
 pub(super) struct SentencePiece {
     pieces: HashMap<Box<str>, Merge>,
     longest_piece: usize,
-    byte_ids: [u32; 256],
+    /// One for each byte.
+    byte_ids: Vec<u32>,
     /// A space is put before text that begins the prompt or follows a control token.
     space_prefix: bool,
     /// No token has a space after something else, so that what a space begins is merged by itself.
@@ -30,17 +31,14 @@ impl SentencePiece {
         unknown: Option<u32>,
         space_prefix: bool,
     ) -> Result<Self, EngineError> {
-        let ids = vocabulary.text_ids();
-        Ok(Self {
-            longest_piece: ids.keys().map(|text| text.len()).max().unwrap_or(0),
-            by_words: !ids.keys().any(|text| text.trim_start_matches(SPACE).contains(SPACE)),
-            pieces: ids
-                .into_iter()
-                .map(|(text, id)| (text, Merge { priority: priority(scores[id as usize]), id }))
-                .collect(),
-            byte_ids: vocabulary.byte_ids(unknown)?,
-            space_prefix,
-        })
+        let mut pieces = HashMap::with_capacity(vocabulary.len());
+        let (mut longest_piece, mut by_words) = (0, true);
+        for (id, text) in vocabulary.text_tokens() {
+            longest_piece = text.len().max(longest_piece);
+            by_words &= !text.trim_start_matches(SPACE).contains(SPACE);
+            pieces.insert(Box::from(text), Merge { priority: priority(scores[id as usize]), id });
+        }
+        Ok(Self { pieces, longest_piece, by_words, byte_ids: vocabulary.byte_ids(unknown)?, space_prefix })
     }
 
     pub(super) fn space_prefix(&self) -> bool {

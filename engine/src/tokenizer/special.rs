@@ -65,6 +65,12 @@ impl Special {
         })
     }
 
+    /// The tokens that are put first and last.
+    #[cfg(test)]
+    pub(super) fn around(&self) -> [Option<u32>; 2] {
+        [self.bos, self.eos]
+    }
+
     /// `text` as it is to be encoded after the token `before`.
     pub(super) fn strip_after<'a>(&self, before: Option<u32>, text: &'a str) -> &'a str {
         match before {
@@ -98,7 +104,8 @@ fn strip_after(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> HashSet<u32> {
     if !name.contains("phi-3") && !name.contains("phi3") {
         return HashSet::new();
     }
-    let kinds = [Kind::Control, Kind::Unknown, Kind::UserDefined].map(|kind| vocabulary.of_kind(kind));
+    let kinds =
+        [Kind::Control, Kind::Border, Kind::Unknown, Kind::UserDefined].map(|kind| vocabulary.of_kind(kind));
     let kept = ["<unk>", "<s>", "<|endoftext|>"];
     let tokens = kinds.into_iter().flatten();
     tokens.filter(|(_, text)| !kept.contains(&text.as_str())).map(|(id, _)| id).collect()

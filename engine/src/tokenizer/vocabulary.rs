@@ -12,7 +12,7 @@ const KINDS: &str = "tokenizer.ggml.token_type";
 const MAX_TOKEN_BYTES: usize = 1024;
 
 /// Most bytes of all tokens that are searched for in a text. Vocabularies in use stay below 200,000.
-const MAX_SEARCHED_BYTES: usize = 4 << 20;
+const MAX_SEARCHED_BYTES: usize = 1 << 20;
 
 /// Tokens that end a turn or a text, by their text, beside those that the metadata names. They are control tokens
 /// even where a file calls them something else. The list is llama.cpp's.
@@ -86,6 +86,9 @@ pub(super) enum Kind {
     Unused,
     /// `<0xNN>`: one byte of a character that has no token.
     Byte,
+    /// Called user-defined by the file, but written as turn borders are, `<|…|>`: text in an answer, never read in
+    /// a message. Not in the format.
+    Border,
 }
 
 impl Kind {
@@ -101,7 +104,7 @@ impl Kind {
 
     /// True if text may become such a token, or be merged into it.
     fn is_text(self) -> bool {
-        !matches!(self, Self::Unknown | Self::Control | Self::Byte)
+        !matches!(self, Self::Unknown | Self::Control | Self::Byte | Self::Border)
     }
 }
 
@@ -137,6 +140,11 @@ impl<'a> Vocabulary<'a> {
                 None => {}
             }
         }
+        for (kind, text) in kinds.iter_mut().zip(texts) {
+            if *kind == Kind::UserDefined && is_border(text) {
+                *kind = Kind::Border;
+            }
+        }
         let vocabulary = Self { texts, kinds };
         let searched = vocabulary.searched().map(|(_, text)| text.len()).sum::<usize>();
         if searched > MAX_SEARCHED_BYTES {
@@ -153,7 +161,7 @@ impl<'a> Vocabulary<'a> {
     }
 
     fn searched(&self) -> impl Iterator<Item = (u32, &'a str)> {
-        let wanted = |kind| matches!(kind, Kind::Control | Kind::Unknown | Kind::UserDefined);
+        let wanted = |kind| matches!(kind, Kind::Control | Kind::Border | Kind::Unknown | Kind::UserDefined);
         self.tokens().filter(move |(_, kind, _)| wanted(*kind)).map(|(id, _, text)| (id, text))
     }
 
@@ -171,10 +179,21 @@ impl<'a> Vocabulary<'a> {
             .collect()
     }
 
-    /// Ids by text, of the tokens that text may become.
-    pub(super) fn text_ids(&self) -> HashMap<Box<str>, u32> {
-        let text = self.tokens().filter(|(_, kind, _)| kind.is_text());
-        text.map(|(id, _, text)| (text.into(), id)).collect()
+    /// Ids by text, of all tokens.
+    pub(super) fn ids(&self) -> HashMap<&'a str, u32> {
+        let mut ids = HashMap::with_capacity(self.len());
+        ids.extend(self.tokens().map(|(id, _, text)| (text, id)));
+        ids
+    }
+
+    /// True if text may become this token.
+    pub(super) fn is_text(&self, id: u32) -> bool {
+        self.kinds[id as usize].is_text()
+    }
+
+    /// Ids and texts of the tokens that text may become.
+    pub(super) fn text_tokens(&self) -> impl Iterator<Item = (u32, &'a str)> {
+        self.tokens().filter(|(_, kind, _)| kind.is_text()).map(|(id, _, text)| (id, text))
     }
 
     /// Tokens that end an answer by their text.
@@ -194,25 +213,39 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// The token for each byte: `<0xNN>`, or the byte as a text, or the unknown token.
-    pub(super) fn byte_ids(&self, unknown: Option<u32>) -> Result<[u32; 256], EngineError> {
-        let ids: HashMap<&str, u32> = self.tokens().map(|(id, _, text)| (text, id)).collect();
-        let mut bytes = [0; 256];
-        for (byte, slot) in (0..=u8::MAX).zip(&mut bytes) {
-            let name = format!("<0x{byte:02X}>");
-            let alone = [byte];
-            let alone = std::str::from_utf8(&alone).ok().and_then(|text| ids.get(text));
-            *slot = ids.get(name.as_str()).or(alone).copied().or(unknown).ok_or_else(|| {
-                inconsistent(TOKENS, format!("{name:?} is not among them, nor is there an unknown token"))
-            })?;
+    pub(super) fn byte_ids(&self, unknown: Option<u32>) -> Result<Vec<u32>, EngineError> {
+        let (mut named, mut alone) = ([None; 256], [None; 256]);
+        for (id, _, text) in self.tokens() {
+            if let Some(byte) = byte_of(text) {
+                named[usize::from(byte)] = Some(id);
+            } else if let [byte] = text.as_bytes() {
+                alone[usize::from(*byte)] = Some(id);
+            }
         }
-        Ok(bytes)
+        let id = |byte: usize| {
+            named[byte].or(alone[byte]).or(unknown).ok_or_else(|| {
+                inconsistent(
+                    TOKENS,
+                    format!("<0x{byte:02X}> is not among them, nor is there an unknown token"),
+                )
+            })
+        };
+        (0..256).map(id).collect()
     }
+}
+
+/// True for `<|…|>`, and for DeepSeek's spelling of it.
+fn is_border(text: &str) -> bool {
+    [("<|", "|>"), ("<｜", "｜>")].iter().any(|(start, end)| {
+        text.len() > start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
+    })
 }
 
 /// The byte that a token of kind [`Kind::Byte`] stands for.
 pub(super) fn byte_of(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
+    let sound = digits.len() == 2 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'));
+    if sound { u8::from_str_radix(digits, 16).ok() } else { None }
 }
 
 pub(super) fn strings<'a>(gguf: &'a Gguf, key: &str) -> Result<&'a [String], EngineError> {

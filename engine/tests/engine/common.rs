@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dividend_engine::{
     Engine, EngineOptions, Event, FinishReason, GenerateRequest, Generation, Sampling, Usage,
@@ -10,14 +10,20 @@ use dividend_engine::{
 
 /// The real model: `DIVIDEND_MODEL`, or `.cache/models/…` in a folder above this crate.
 pub fn model_path() -> PathBuf {
-    const CACHED: &str = ".cache/models/smollm2-135m-instruct-q4_1.gguf";
     if let Some(path) = std::env::var_os("DIVIDEND_MODEL") {
         return path.into();
     }
-    let above = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    above.map(|folder| folder.join(CACHED)).find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!("no {CACHED} above {}: run tools/setup.sh or set DIVIDEND_MODEL", env!("CARGO_MANIFEST_DIR"))
-    })
+    cached("smollm2-135m-instruct-q4_1.gguf")
+}
+
+/// A model in `.cache/models` in a folder above this crate.
+pub fn cached(file: &str) -> PathBuf {
+    let crate_folder = env!("CARGO_MANIFEST_DIR");
+    let above = Path::new(crate_folder).ancestors();
+    above
+        .map(|folder| folder.join(".cache/models").join(file))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("no .cache/models/{file} above {crate_folder}: run tools/setup.sh test"))
 }
 
 /// The real model, loaded, and a lock that keeps other tests from loading theirs at the same time.
@@ -39,10 +45,14 @@ impl Deref for RealEngine {
 
 /// Loads the real model when its turn comes.
 pub fn engine(options: EngineOptions) -> RealEngine {
-    let path = model_path();
-    let turn = File::open(&path).expect("the real model is readable");
+    engine_of(&model_path(), options)
+}
+
+/// Loads a model when its turn comes.
+pub fn engine_of(path: &Path, options: EngineOptions) -> RealEngine {
+    let turn = File::open(model_path()).expect("the real model is readable");
     turn.lock().expect("files can be locked here");
-    RealEngine { engine: Engine::load(&path, options).expect("the real model loads"), _turn: turn }
+    RealEngine { engine: Engine::load(path, options).expect("a real model loads"), _turn: turn }
 }
 
 /// A whole answer.

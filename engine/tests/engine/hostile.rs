@@ -8,7 +8,7 @@ use dividend_engine::{Engine, EngineError, EngineOptions};
 use proptest::prelude::*;
 
 use crate::common::{greedy, read};
-use crate::tiny::{Meta, Tiny, VOCABULARY, write_bytes};
+use crate::tiny::{END, Meta, Tiny, VOCABULARY, write_bytes};
 
 fn parse(bytes: &[u8]) -> Result<Gguf, GgufError> {
     Gguf::parse(Cursor::new(bytes))
@@ -142,8 +142,9 @@ fn tokenizers_that_cannot_work_are_refused_by_key() {
     let tiny = Tiny::new;
     let text = |text: &str| Meta::Text(text.to_owned());
     let cases = [
-        (tiny().set("tokenizer.ggml.model", text("llama")), "tokenizer.ggml.model"),
-        (tiny().set("tokenizer.ggml.pre", text("unheard-of")), "tokenizer.ggml.pre"),
+        (tiny().set("tokenizer.ggml.model", text("rwkv")), "\"llama\" (SentencePiece BPE)"),
+        (tiny().without("tokenizer.ggml.model"), "tokenizer.ggml.model"),
+        (tiny().set("tokenizer.ggml.pre", text("unheard-of")), "llama-bpe"),
         (tiny().set("tokenizer.ggml.tokens", Meta::Texts(Vec::new())), "tokenizer.ggml.tokens"),
         (tiny().set("tokenizer.ggml.token_type", Meta::Ints(vec![1; 3])), "tokenizer.ggml.token_type"),
         (tiny().set("tokenizer.ggml.merges", Meta::Texts(vec!["q".to_owned()])), "tokenizer.ggml.merges"),
@@ -153,6 +154,90 @@ fn tokenizers_that_cannot_work_are_refused_by_key() {
             "tokenizer.ggml.eos_token_id",
         ),
         (tiny().set("tokenizer.chat_template", text("{% for %}")), "chat template"),
+    ];
+    for (tiny, named) in cases {
+        let error = refused(&tiny);
+        assert!(error.contains(named), "{named} is not in: {error}");
+    }
+}
+
+/// A SentencePiece vocabulary of the tiny model's size, in which "<e>" is a control token that its letters could be
+/// merged to.
+fn pieces() -> Tiny {
+    let first = ["<unk>", "<s>", "</s>", "<", "e", ">", "<e", "e>", "<e>", "▁", "<0x0A>"];
+    let fill = (first.len()..VOCABULARY as usize).map(|id| format!("filler {id}"));
+    let tokens: Vec<String> = first.iter().map(|text| (*text).to_owned()).chain(fill).collect();
+    let kinds =
+        (0..VOCABULARY).map(|id| [2, 3, 3, 1, 1, 1, 1, 1, 3, 1, 6].get(id as usize).copied().unwrap_or(1));
+    Tiny::new()
+        .set("tokenizer.ggml.model", Meta::Text("llama".to_owned()))
+        .set("tokenizer.ggml.tokens", Meta::Texts(tokens))
+        .set("tokenizer.ggml.token_type", Meta::Ints(kinds.collect()))
+        .set("tokenizer.ggml.scores", Meta::Floats(vec![0.0; VOCABULARY as usize]))
+        .set("tokenizer.ggml.eos_token_id", Meta::U32(2))
+        .set("tokenizer.ggml.add_space_prefix", Meta::Bool(false))
+}
+
+#[test]
+fn a_control_token_is_not_merged_from_its_letters() {
+    let engine = load(&pieces().bytes()).expect("a sound file");
+    let [unknown, bos, open, close, begun, control, space] = [0, 1, 3, 5, 6, 8, 9];
+    assert_eq!(engine.tokenize("<e>").expect("any text"), [bos, begun, close]);
+    assert_eq!(engine.tokenize_with_control("<e>").expect("any text"), [bos, control]);
+    assert_eq!(engine.tokenize(" <é").expect("any text"), [bos, space, open, unknown, unknown]);
+    assert_eq!(engine.tokenize("\n").expect("any text"), [bos, 10]);
+    assert_eq!(engine.detokenize(&[10, open]), "\n<");
+}
+
+/// Some files call turn borders user-defined tokens, which are read in any text.
+#[test]
+fn a_turn_border_is_not_read_in_text_whatever_the_file_calls_it() {
+    let mut kinds = vec![1; VOCABULARY as usize];
+    kinds[END as usize] = 4;
+    let tiny = Tiny::new()
+        .without("tokenizer.ggml.eos_token_id")
+        .set("tokenizer.ggml.token_type", Meta::Ints(kinds));
+    for border in ["<|User|>", "<｜User｜>"] {
+        let Meta::Texts(mut texts) = tiny.meta("tokenizer.ggml.tokens").clone() else { panic!("texts") };
+        texts[END as usize] = border.to_owned();
+        let engine = load(&tiny.clone().set("tokenizer.ggml.tokens", Meta::Texts(texts)).bytes())
+            .expect("a sound file");
+        assert!(!engine.tokenize(border).expect("any text").contains(&END));
+        assert_eq!(engine.tokenize_with_control(border).expect("any text"), [END]);
+        assert_eq!(engine.detokenize(&[END]), border);
+    }
+}
+
+#[test]
+fn pieces_that_cannot_work_are_refused_by_key() {
+    let size = VOCABULARY as usize;
+    let texts = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut texts: Vec<String> = (0..size).map(|id| format!("t{id}")).collect();
+        change(&mut texts);
+        pieces().set("tokenizer.ggml.tokens", Meta::Texts(texts))
+    };
+    let scores = |scores| pieces().set("tokenizer.ggml.scores", scores);
+    let mut one_nan = vec![1.0; size];
+    one_nan[7] = f32::NAN;
+    let mut kinds = vec![1; size];
+    kinds[3] = 77;
+    let cases = [
+        (scores(Meta::Floats(one_nan)), "token 7 is not a number"),
+        (scores(Meta::Floats(vec![0.0; size - 1])), "257 elements for 258 tokens"),
+        (scores(Meta::Texts(vec![String::new()])), "tokenizer.ggml.scores"),
+        (pieces().without("tokenizer.ggml.scores"), "tokenizer.ggml.scores"),
+        (pieces().set("tokenizer.ggml.token_type", Meta::Ints(kinds)), "token 3 is 77"),
+        (pieces().set("tokenizer.ggml.token_type", Meta::U32(1)), "tokenizer.ggml.token_type"),
+        (pieces().set("tokenizer.ggml.tokens", Meta::U32(1)), "tokenizer.ggml.tokens"),
+        (texts(&|texts| texts[9] = "t4".to_owned()), "tokens 4 and 9 are both \"t4\""),
+        (texts(&|texts| texts[9] = "x".repeat(1025)), "token 9 has 1025 bytes"),
+        (pieces().set("tokenizer.ggml.unknown_token_id", Meta::U32(999)), "tokenizer.ggml.unknown_token_id"),
+        (
+            pieces().set("tokenizer.ggml.bos_token_id", Meta::Text("<s>".to_owned())),
+            "tokenizer.ggml.bos_token_id",
+        ),
+        (pieces().set("tokenizer.ggml.add_bos_token", Meta::U32(1)), "tokenizer.ggml.add_bos_token"),
+        (pieces().set("tokenizer.ggml.add_space_prefix", Meta::U32(1)), "tokenizer.ggml.add_space_prefix"),
     ];
     for (tiny, named) in cases {
         let error = refused(&tiny);
@@ -175,8 +260,11 @@ proptest! {
 
     /// Whatever is flipped in the header, loading ends in a model or an error.
     #[test]
-    fn flipped_bytes_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let mut bytes = Tiny::new().bytes();
+    fn flipped_bytes_never_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        sentencepiece in any::<bool>(),
+    ) {
+        let mut bytes = if sentencepiece { pieces().bytes() } else { Tiny::new().bytes() };
         let header = bytes.len() - 60_000;
         for (place, value) in flips {
             let place = place.index(header);

@@ -4,6 +4,7 @@ mod choices;
 mod common;
 mod constrained;
 mod forks;
+mod gemma;
 mod generate;
 mod hostile;
 mod tiny;

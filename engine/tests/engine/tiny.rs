@@ -19,6 +19,8 @@ pub enum Meta {
     Text(String),
     Texts(Vec<String>),
     Ints(Vec<i32>),
+    Floats(Vec<f32>),
+    Bool(bool),
 }
 
 /// A tensor of f32.
@@ -80,6 +82,10 @@ impl Tiny {
     pub fn without(mut self, key: &str) -> Self {
         self.meta.retain(|(name, _)| name != key);
         self
+    }
+
+    pub fn meta(&self, key: &str) -> &Meta {
+        &self.meta.iter().find(|(name, _)| name == key).expect("a key of the tiny model").1
     }
 
     pub fn tensor(&mut self, name: &str) -> &mut Tensor {
@@ -205,6 +211,14 @@ fn put_value(out: &mut Vec<u8>, value: &Meta) {
         Meta::Texts(texts) => {
             array(out, 8, texts.len());
             texts.iter().for_each(|text| put_text(out, text));
+        }
+        Meta::Bool(flag) => {
+            out.extend(7_u32.to_le_bytes());
+            out.push(u8::from(*flag));
+        }
+        Meta::Floats(numbers) => {
+            array(out, 6, numbers.len());
+            numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
         }
         Meta::Ints(numbers) => {
             array(out, 5, numbers.len());

@@ -13,6 +13,8 @@ mod digest;
 mod engine;
 mod error;
 pub mod fork;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generation;
 pub mod gguf;
 mod options;

@@ -105,7 +105,7 @@ impl Backend for CandleLlama {
                 sequence.ok_or_else(|| GenerationError::Backend("the sequence is closed".to_owned()))?;
             let computed = catch_unwind(AssertUnwindSafe(|| sequence.forward(chunk.tokens)));
             let logits = computed.map_err(|panic| GenerationError::panicked(&*panic))?;
-            let logits = logits.map_err(|error| GenerationError::Backend(error.to_string()))?;
+            let logits = logits.map_err(|error| GenerationError::Backend(text(error)))?;
             Ok(chunk.logits.then_some(logits))
         });
         Ok(outcomes.collect())
@@ -262,5 +262,13 @@ fn inconsistent(what: &str, detail: String) -> EngineError {
 }
 
 fn backend(error: candle_core::Error) -> EngineError {
-    EngineError::Backend(error.to_string())
+    EngineError::Backend(text(error))
+}
+
+/// What went wrong, without candle's stack: the text may reach a caller.
+fn text(error: candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => text(*inner),
+        other => other.to_string(),
+    }
 }

@@ -65,7 +65,8 @@ pub struct EngineOptions {
     /// Requests computed at the same time, each with its own KV cache; 1 to 256. Memory is bounded by
     /// `max_sequences × context_length × ModelInfo::kv_bytes_per_token`.
     pub max_sequences: usize,
-    /// Requests that may wait for a free sequence; 0 to 65,536. The next one is refused with `QueueFull`.
+    /// Requests that may wait for a free sequence; 0 to 65,536. The next one is refused with `QueueFull`. So is that of a
+    /// tenant who has eight times as many inside as there are free places: the last ninth is for others.
     pub queue: usize,
     /// Prompt tokens computed in one step at most; 1 to 4,096. Smaller chunks keep the streams of others smoother and let
     /// newcomers in sooner, larger ones read the prompt faster.

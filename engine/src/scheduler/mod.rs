@@ -152,8 +152,9 @@ impl Scheduler {
         };
         let (events, receiver) = mpsc::unbounded_channel();
         let sampler = Sampler::new(&request.sampling, seed);
-        let scope = self.limits.prefix_sharing.scope(request.tenant);
-        let ticket = self.queue.push(|id| Job { id, request, sampler, events, scope, arrived })?;
+        let tenant = request.tenant;
+        let scope = self.limits.prefix_sharing.scope(tenant);
+        let ticket = self.queue.push(tenant, |id| Job { id, request, sampler, events, scope, arrived })?;
         Ok(Generation::new(receiver, ticket))
     }
 

@@ -94,13 +94,18 @@ impl Queue {
         Self { state: Mutex::new(state), wake: Condvar::new(), capacity, waiting_limit }
     }
 
-    /// Adds the job that `make` builds for its id.
-    pub(crate) fn push(self: &Arc<Self>, make: impl FnOnce(u64) -> Job) -> Result<Ticket, SubmitError> {
+    /// Adds the job of `tenant` that `make` builds for its id.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        tenant: Tenant,
+        make: impl FnOnce(u64) -> Job,
+    ) -> Result<Ticket, SubmitError> {
         let mut state = self.lock();
         if let Health::Failed { reason } = &state.health {
             return Err(SubmitError::Unhealthy { reason: reason.clone() });
         }
-        if state.waiting.len() + state.active.len() >= self.capacity {
+        let free = self.capacity.saturating_sub(state.waiting.len() + state.active.len());
+        if !state.waiting.may_enter(tenant, free) {
             return Err(SubmitError::QueueFull { limit: self.waiting_limit });
         }
         let id = state.next_id;

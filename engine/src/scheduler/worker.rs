@@ -49,7 +49,7 @@ impl Worker {
         clock: Clock,
     ) -> Self {
         let (queue, counters) = shared;
-        Self {
+        let worker = Self {
             backend,
             vocabulary,
             limits,
@@ -62,6 +62,14 @@ impl Worker {
             costs: Costs::default(),
             generated: Vec::new(),
             failures: 0,
+        };
+        worker.note_kv();
+        worker
+    }
+
+    fn note_kv(&self) {
+        if let Some(kv) = self.backend.kv() {
+            self.counters.note_kv(kv);
         }
     }
 
@@ -91,10 +99,8 @@ impl Worker {
         self.admit()?;
         self.drop_abandoned();
         self.resume();
-        if let Some(kv) = self.backend.kv() {
-            self.counters.note_kv(kv);
-        }
         self.step();
+        self.note_kv();
         Some(())
     }
 

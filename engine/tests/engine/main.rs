@@ -4,5 +4,6 @@ mod common;
 mod forks;
 mod generate;
 mod hostile;
+mod settings;
 mod tiny;
 mod tokens;

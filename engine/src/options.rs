@@ -72,8 +72,8 @@ pub struct EngineOptions {
     /// newcomers in sooner, larger ones read the prompt faster.
     pub prefill_chunk: usize,
     /// How long a step may take while answers are under way, 1 ms to 1 min: it then has only as many prompt tokens as fit,
-    /// by running estimates, from 16 to `prefill_chunk`. `None` for `prefill_chunk` always. Of no effect where the backend
-    /// rounds differently by where a prompt is cut (candle), for it would change answers.
+    /// by running estimates, from 16 to `prefill_chunk`. `None` for `prefill_chunk` always. Where answers depend on where a
+    /// prompt is cut (candle), chunks are of a fixed size, 64 or `prefill_chunk` if that is less, and one is always taken.
     pub inter_token_target: Option<Duration>,
     /// Upper bound of the context, in tokens, below what the model and the backend allow; `None` for all
     /// they allow.

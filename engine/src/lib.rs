@@ -18,6 +18,8 @@ mod engine;
 mod error;
 mod event;
 pub mod fork;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generation;
 pub mod gguf;
 mod lora;

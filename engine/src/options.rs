@@ -68,14 +68,15 @@ pub struct EngineOptions {
     /// Requests computed at the same time, each with its own KV cache; 1 to 256. Memory is bounded by
     /// `max_sequences × context_length × ModelInfo::kv_bytes_per_token`.
     pub max_sequences: usize,
-    /// Requests that may wait for a free sequence; 0 to 65,536. The next one is refused with `QueueFull`.
+    /// Requests that may wait for a free sequence; 0 to 65,536. The next one is refused with `QueueFull`. So is that of a
+    /// tenant who has eight times as many inside as there are free places: the last ninth is for others.
     pub queue: usize,
     /// Prompt tokens computed in one step at most; 1 to 4,096. Smaller chunks keep the streams of others smoother and let
     /// newcomers in sooner, larger ones read the prompt faster.
     pub prefill_chunk: usize,
     /// How long a step may take while answers are under way, 1 ms to 1 min: it then has only as many prompt tokens as fit,
-    /// by running estimates, from 16 to `prefill_chunk`. `None` for `prefill_chunk` always. Of no effect where the backend
-    /// rounds differently by where a prompt is cut (candle), for it would change answers.
+    /// by running estimates, from 16 to `prefill_chunk`. `None` for `prefill_chunk` always. Where answers depend on where a
+    /// prompt is cut (candle), chunks are of a fixed size, 64 or `prefill_chunk` if that is less, and one is always taken.
     pub inter_token_target: Option<Duration>,
     /// Upper bound of the context, in tokens, below what the model and the backend allow; `None` for all
     /// they allow.

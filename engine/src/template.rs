@@ -39,7 +39,7 @@ impl ChatTemplate {
         Self::new(source, tokenizer.bos_text(), tokenizer.eos_text()).map(Some)
     }
 
-    fn new(source: &str, bos: &str, eos: &str) -> Result<Self, EngineError> {
+    pub(crate) fn new(source: &str, bos: &str, eos: &str) -> Result<Self, EngineError> {
         let mut environment = Environment::new();
         // As transformers' `apply_chat_template` sets it up, for which templates are written.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();

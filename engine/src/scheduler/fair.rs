@@ -54,6 +54,11 @@ impl Shares {
         self.0.get(&tenant).map_or(0, |account| account.served)
     }
 
+    /// Requests of a tenant that are inside.
+    pub(super) fn requests(&self, tenant: Tenant) -> usize {
+        self.0.get(&tenant).map_or(0, |account| account.requests)
+    }
+
     #[cfg(test)]
     pub(super) fn tenants(&self) -> usize {
         self.0.len()

@@ -162,9 +162,10 @@ impl Scheduler {
             None => fresh_seed()?,
         };
         let (events, receiver) = mpsc::unbounded_channel();
-        let scope = self.limits.prefix_sharing.scope(request.tenant);
+        let tenant = request.tenant;
+        let scope = self.limits.prefix_sharing.scope(tenant);
         let request = Arc::new(request);
-        let ticket = self.queue.push(request.choices, |id, choice| Job {
+        let ticket = self.queue.push(tenant, request.choices, |id, choice| Job {
             id,
             choice,
             sampler: Sampler::new(&request.sampling, &request.prompt, seed.wrapping_add(choice as u64)),

@@ -99,9 +99,10 @@ impl Queue {
         Self { state: Mutex::new(state), wake: Condvar::new(), capacity, waiting_limit }
     }
 
-    /// Adds so many jobs, or none: `make` builds each for its id and choice.
+    /// Adds so many jobs of `tenant`, or none: `make` builds each for its id and choice.
     pub(crate) fn push(
         self: &Arc<Self>,
+        tenant: Tenant,
         choices: usize,
         mut make: impl FnMut(u64, usize) -> Job,
     ) -> Result<Ticket, SubmitError> {
@@ -109,7 +110,8 @@ impl Queue {
         if let Health::Failed { reason } = &state.health {
             return Err(SubmitError::Unhealthy { reason: reason.clone() });
         }
-        if state.waiting.len() + state.active.len() + choices > self.capacity {
+        let free = self.capacity.saturating_sub(state.waiting.len() + state.active.len());
+        if !state.waiting.may_enter(tenant, choices, free) {
             return Err(SubmitError::QueueFull { limit: self.waiting_limit });
         }
         let ids = state.next_id..state.next_id + choices as u64;

@@ -7,6 +7,10 @@ use super::fair::{Shares, TURNS_PER_OLDEST};
 use super::standing::{Standing, Tenant};
 use crate::Priority;
 
+/// A tenant may have so many times as many requests inside as places are free: the dynamic threshold of Choudhury and
+/// Hahne 1998, which keeps room for others without setting any aside for each.
+const FREE_PLACES_FACTOR: usize = 8;
+
 /// Those who wait. The next place goes to the tenant that has had least, and there to the most urgent request: by
 /// priority, then deadline, then arrival. Every eighth goes to whoever has waited longest.
 #[derive(Debug)]
@@ -83,12 +87,22 @@ impl<J> Waiting<J> {
         if self.earliest_deadline.is_none_or(|earliest| earliest > now) {
             return Vec::new();
         }
-        let expired =
-            self.entries.iter().map(|entry| entry.standing).filter(|standing| standing.expired(now));
-        let expired: Vec<u64> = expired.map(|standing| standing.id).collect();
-        let jobs = expired.into_iter().filter_map(|id| self.remove(id)).collect();
+        let entries = std::mem::take(&mut self.entries);
+        let (expired, kept): (VecDeque<_>, _) =
+            entries.into_iter().partition(|entry| entry.standing.expired(now));
+        self.entries = kept;
         self.earliest_deadline = self.entries.iter().filter_map(|entry| entry.standing.deadline).min();
-        jobs
+        expired.iter().for_each(|entry| self.shares.leave(entry.standing.tenant));
+        expired.into_iter().map(|entry| entry.job).collect()
+    }
+
+    /// Whether so many more of `tenant` may come in while there are `free` places for those who wait or are computed.
+    /// Nobody but requests without a tenant may fill them all: the last ninth is for those who have few.
+    pub(super) fn may_enter(&self, tenant: Tenant, count: usize, free: usize) -> bool {
+        // As the last of them finds it, when the others are in.
+        let before = count.saturating_sub(1);
+        let (has, free) = (self.shares.requests(tenant) + before, free.saturating_sub(before));
+        free > 0 && (tenant.is_none() || has < FREE_PLACES_FACTOR.saturating_mul(free))
     }
 
     /// Books what was generated for a tenant that has requests inside.

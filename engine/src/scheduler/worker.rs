@@ -52,7 +52,7 @@ impl Worker {
         clock: Clock,
     ) -> Self {
         let (queue, counters) = shared;
-        Self {
+        let worker = Self {
             backend,
             vocabulary,
             limits,
@@ -65,6 +65,14 @@ impl Worker {
             costs: Costs::default(),
             generated: Vec::new(),
             failures: 0,
+        };
+        worker.note_kv();
+        worker
+    }
+
+    fn note_kv(&self) {
+        if let Some(kv) = self.backend.kv() {
+            self.counters.note_kv(kv);
         }
     }
 
@@ -95,10 +103,8 @@ impl Worker {
         self.drop_abandoned();
         self.resume();
         self.unpark();
-        if let Some(kv) = self.backend.kv() {
-            self.counters.note_kv(kv);
-        }
         self.step();
+        self.note_kv();
         Some(())
     }
 

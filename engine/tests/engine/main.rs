@@ -7,5 +7,6 @@ mod forks;
 mod gemma;
 mod generate;
 mod hostile;
+mod settings;
 mod tiny;
 mod tokens;

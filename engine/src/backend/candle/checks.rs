@@ -147,5 +147,13 @@ pub(super) fn inconsistent(what: &str, detail: String) -> EngineError {
 }
 
 pub(super) fn backend(error: candle_core::Error) -> EngineError {
-    EngineError::Backend(error.to_string())
+    EngineError::Backend(text(error))
+}
+
+/// What went wrong, without candle's stack: the text may reach a caller.
+pub(super) fn text(error: candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => text(*inner),
+        other => other.to_string(),
+    }
 }

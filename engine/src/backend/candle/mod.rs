@@ -125,7 +125,7 @@ impl Backend for Candle {
                 sequence.ok_or_else(|| GenerationError::Backend("the sequence is closed".to_owned()))?;
             let computed = catch_unwind(AssertUnwindSafe(|| sequence.forward(chunk.tokens)));
             let logits = computed.map_err(|panic| GenerationError::panicked(&*panic))?;
-            let logits = logits.map_err(|error| GenerationError::Backend(error.to_string()))?;
+            let logits = logits.map_err(|error| GenerationError::Backend(checks::text(error)))?;
             Ok(chunk.logits.then_some(logits))
         });
         Ok(outcomes.collect())

@@ -110,6 +110,7 @@ proptest! {
         prop_assert!(preempted <= requests.len() * (requests.len() + 2), "{preempted} times set aside");
         prop_assert!(steps <= requests.len() * 70 * (requests.len() + 3), "{steps} steps");
         let left = rig.worker.as_ref().expect("stepped").tenants();
-        prop_assert_eq!((rig.scheduler.stats().kv_blocks_total, left), (script.cache, 0));
+        let stats = rig.scheduler.stats();
+        prop_assert_eq!((stats.kv_blocks_total, stats.kv_blocks_used, left), (script.cache, 0, 0));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Local, MAX_ROWS, Pass, Row};
+use super::{Local, MAX_ROWS, Pass, Place, Row};
 use crate::packed::activations::{BLOCK, Panels, QuantiseRow};
 use crate::packed::isa::{LANES, Simd};
 use crate::packed::lora::{AddProduct, MAX_RANK_BLOCKS, Small, Target};
@@ -92,10 +92,21 @@ impl<S: Simd, N: Storable> Pass<'_, S, N> {
         }
     }
 
+    /// Asks for what `expand` will read, to be there when the base's product is computed.
+    pub(super) fn prefetch(&self, (layer, target): Place, column: usize, panel: usize) {
+        for piece in &self.pieces.pieces[self.pieces.of_panel[panel].clone()] {
+            if let Some((matrix, _)) = self.batch.adapters[piece.adapter].expand(layer, target) {
+                let (scales, groups) = matrix.column(column);
+                scales.iter().for_each(|scales| self.simd.prefetch(scales));
+                groups.iter().for_each(|group| self.simd.prefetch(group));
+            }
+        }
+    }
+
     /// Adds B·(A·x) to the outputs of one column for the rows of one panel.
     pub(super) fn expand(
         &self,
-        (layer, target): (usize, Target),
+        (layer, target): Place,
         column: usize,
         panel: usize,
         outputs: &mut Outputs,

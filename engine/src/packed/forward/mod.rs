@@ -248,20 +248,26 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         unsafe { activations.panel(rows, blocks) }
     }
 
-    /// One column of products with `rows` rows; `write` gets each panel's number, its rows and their 16 outputs.
+    /// One column of products with `rows` rows; `write` gets each panel's rows and their 16 outputs.
     fn column(
         &self,
         local: &Local<S>,
         rows: usize,
-        (matrix, column): (&Matrix, usize),
-        mut write: impl FnMut(usize, Range<usize>, &mut Outputs),
+        (place, matrix, column): (Option<Place>, &Matrix, usize),
+        mut write: impl FnMut(Range<usize>, &mut Outputs),
     ) {
         let panels = Panels::of::<S>(rows);
         let mut outputs = Outputs::default();
         for (index, rows) in (0..panels.count()).map(|index| panels.rows(index)).enumerate() {
             let panel = self.panel(local, rows.clone(), matrix.blocks());
+            if let Some(place) = place {
+                self.prefetch(place, column, index);
+            }
             product(self.simd, matrix, column, &panel, &mut outputs);
-            write(index, rows, &mut outputs);
+            if let Some(place) = place {
+                self.expand(place, column, index, &mut outputs);
+            }
+            write(rows, &mut outputs);
         }
     }
 
@@ -275,8 +281,7 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         (offset, stride): (usize, usize),
     ) {
         let bias = projection.bias.as_ref().map(|bias| &bias[column * LANES..][..LANES]);
-        self.column(local, self.batch.rows.len(), (&projection.matrix, column), |panel, rows, outputs| {
-            self.expand(place, column, panel, outputs);
+        self.column(local, self.batch.rows.len(), (Some(place), &projection.matrix, column), |rows, outputs| {
             for (row, values) in rows.zip(outputs) {
                 if let Some(bias) = bias {
                     values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
@@ -320,6 +325,8 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         worker.stage(layer.gate.columns(), |column| {
             let (mut gates, mut ups) = (Outputs::default(), Outputs::default());
             for (number, rows) in (0..panels.count()).map(|index| panels.rows(index)).enumerate() {
+                self.prefetch((index, Target::Gate), column, number);
+                self.prefetch((index, Target::Up), column, number);
                 let panel = self.panel(local, rows.clone(), layer.gate.blocks());
                 product(self.simd, &layer.gate, column, &panel, &mut gates);
                 product(self.simd, &layer.up, column, &panel, &mut ups);
@@ -340,7 +347,7 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         let (head, cap) = (self.model.head(), self.model.architecture.logit_cap);
         let stride = head.columns() * LANES;
         worker.stage(head.columns(), |column| {
-            self.column(local, self.batch.chosen.len(), (head, column), |_, rows, outputs| {
+            self.column(local, self.batch.chosen.len(), (None, head, column), |rows, outputs| {
                 if let Some(cap) = cap {
                     self.simd.run(SoftCap { values: &mut outputs[..rows.len()], cap });
                 }

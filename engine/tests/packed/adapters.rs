@@ -68,7 +68,7 @@ fn adapted(model: &mut PackedModel, adapter: &Adapter, prompt: &[u32], chunk: us
     last
 }
 
-/// Weights and inputs of adapters are rounded to eight bits, so the change that an adapter makes is off by about one part in
+/// Weights and inputs of adapters are rounded to eight bits, so the change that an adapter makes is off by one to three parts in
 /// a hundred; rows in a wrong order, or a wrong factor, would be off by all of it.
 #[test]
 fn every_architecture_computes_what_merged_weights_do() {
@@ -85,10 +85,9 @@ fn every_architecture_computes_what_merged_weights_do() {
                 let found = adapted(&mut model, &adapter, &prompt, 256);
                 let change = relative_error(&base, &expected);
                 let error = relative_error(&found, &expected);
-                println!("{} {} {count}: {change} {error}", tiny.family, peft.rank);
-                assert!(change > 0.0001, "{} {peft:?}: it changes nothing, {change}", tiny.family);
+                assert!(change > 0.02, "{} {peft:?}: it changes nothing, {change}", tiny.family);
                 assert!(
-                    error < 0.03 * change.max(0.2),
+                    error < 0.04 * change,
                     "{}, rank {}, {count} tokens: error {error} of a change of {change}",
                     tiny.family,
                     peft.rank

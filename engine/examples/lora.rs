@@ -40,8 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (threads, rounds): (usize, usize) = (number(2, 1)?, number(3, 10)?);
     let gguf = Gguf::read(path)?;
     let blocks = 9 * 33 * (PROMPT + 2 * STEPS * (rounds + 1)).div_ceil(16);
-    let options =
-        Options { threads, isa: None, kv_blocks: blocks, kv_type: KvType::F16, context_cap: 8192 };
+    let options = Options { threads, isa: None, kv_blocks: blocks, kv_type: KvType::F16, context_cap: 8192 };
     let mut model = PackedModel::load(path, &gguf, options)?;
     let folder = tempfile::TempDir::new()?;
     let mut modes = vec![mode(&mut model, "no adapters", &[])?];
@@ -58,7 +57,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let base = (rate(&modes[0], modes[0].wall), rate(&modes[0], modes[0].cpu), modes[0].best);
-    println!("{:<16} {:>11} {:>8} {:>13} {:>8} {:>13} {:>8}", "", "tok/s", "", "tok/CPU-s", "", "best ms/step", "");
+    println!(
+        "{:<16} {:>11} {:>8} {:>13} {:>8} {:>13} {:>8}",
+        "", "tok/s", "", "tok/CPU-s", "", "best ms/step", ""
+    );
     for mode in &modes {
         let (wall, cpu) = (rate(mode, mode.wall), rate(mode, mode.cpu));
         println!(

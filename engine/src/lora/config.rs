@@ -61,7 +61,8 @@ impl Config {
             expect(&keys, "bias", &["none"])?;
             keys.remove("bias");
         }
-        let rank = keys.remove("r").and_then(|value| value.as_u64()).filter(|r| (1..=MAX_RANK as u64).contains(r));
+        let rank =
+            keys.remove("r").and_then(|value| value.as_u64()).filter(|r| (1..=MAX_RANK as u64).contains(r));
         let rank = rank.ok_or_else(|| wrong(format!("r must be a number from 1 to {MAX_RANK}")))? as usize;
         let alpha = keys.remove("lora_alpha").and_then(|value| value.as_f64());
         let alpha = alpha.ok_or_else(|| wrong("lora_alpha must be a number".to_owned()))?;

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn names_of_peft_are_known_and_others_are_not() {
-        let parsed = |name: &str, fused| parse(name, fused).map(|(layer, module, side)| (layer, module.name, side));
+        let parsed =
+            |name: &str, fused| parse(name, fused).map(|(layer, module, side)| (layer, module.name, side));
         for prefix in ["base_model.model.model.", "model.", "", "base_model.model.model.language_model."] {
             let name = format!("{prefix}layers.12.self_attn.q_proj.lora_A.weight");
             assert_eq!(parsed(&name, false), Some((12, "q_proj", Side::A)), "{name}");

@@ -227,9 +227,12 @@ fn check_numbers(
             let number = |index: &usize| !(factor * tensor.value(file, *index)).is_finite();
             if let Some(index) = (0..tensor.count()).find(number) {
                 let name = format!("layers.{}.{}.lora_{side}", pair.layer, pair.module.name);
-                let width = shape(base, pair.module, if side == "A" { Side::A } else { Side::B }, config.rank)[1];
+                let width =
+                    shape(base, pair.module, if side == "A" { Side::A } else { Side::B }, config.rank)[1];
                 let (row, column, value) = (index / width, index % width, tensor.value(file, index));
-                let problem = format!("has {value} in row {row}, column {column}; it must be finite, scaled by {factor} too");
+                let problem = format!(
+                    "has {value} in row {row}, column {column}; it must be finite, scaled by {factor} too"
+                );
                 return Err(AdapterError::Tensor { name, problem });
             }
         }
@@ -238,7 +241,12 @@ fn check_numbers(
 }
 
 /// Every module that the configuration lists has tensors.
-fn check_modules(path: &Path, config: &Config, base: &AdapterBase, pairs: &[Pair]) -> Result<(), AdapterError> {
+fn check_modules(
+    path: &Path,
+    config: &Config,
+    base: &AdapterBase,
+    pairs: &[Pair],
+) -> Result<(), AdapterError> {
     for listed in config.modules.iter().flatten() {
         let known = names::modules(base.fused).any(|module| module.name == listed);
         if known && !pairs.iter().any(|pair| pair.module.name == listed) {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::{Health, Scheduler, SchedulerLimits, Vocabulary};
 use crate::backend::{AdapterBase, Backend, CacheFull, Chunk, Outcome, SequenceId};
 use crate::{
-    Adapter, Event, FinishReason, GenerateRequest, Generation, GenerationError, Priority, Sampling, SubmitError, Usage,
+    Adapter, Event, FinishReason, GenerateRequest, Generation, GenerationError, Priority, Sampling,
+    SubmitError, Usage,
 };
 
 /// Ids with a meaning; the others are followed by themselves.

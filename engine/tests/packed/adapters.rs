@@ -121,7 +121,11 @@ fn instruction_sets_threads_and_chunks_change_no_adapted_logits() {
                 let mut model = load(&path, Options { threads, isa: Some(isa), ..OPTIONS });
                 for (adapter, expected) in adapters.iter().zip(&expected) {
                     let found = bits(&adapted(&mut model, adapter, &prompt, chunk));
-                    assert_eq!(found, *expected, "{} {adapter:?} {isa:?} {threads} threads, chunks of {chunk}", tiny.family);
+                    assert_eq!(
+                        found, *expected,
+                        "{} {adapter:?} {isa:?} {threads} threads, chunks of {chunk}",
+                        tiny.family
+                    );
                 }
             }
         }
@@ -142,10 +146,11 @@ fn company_of_other_adapters_changes_nothing() {
                     (adapters.get(stream * 5 % 7), tokens(stream as u32, count, tiny.vocabulary))
                 })
                 .collect();
-            let alone = |model: &mut PackedModel, (adapter, prompt): &(Option<&Adapter>, Vec<u32>)| match adapter {
-                Some(adapter) => adapted(model, adapter, prompt, 256),
-                None => logits(model, prompt, 256),
-            };
+            let alone =
+                |model: &mut PackedModel, (adapter, prompt): &(Option<&Adapter>, Vec<u32>)| match adapter {
+                    Some(adapter) => adapted(model, adapter, prompt, 256),
+                    None => logits(model, prompt, 256),
+                };
             let expected: Vec<Vec<u32>> =
                 streams.iter().map(|stream| bits(&alone(&mut model, stream))).collect();
             let mut together = load(&path, Options { isa: Some(isa), kv_type: KvType::F16, ..OPTIONS });
@@ -181,8 +186,7 @@ fn what_one_adapter_computed_is_not_reused_for_another() {
     let [one, other, again] =
         [peft(&tiny, 1), peft(&tiny, 2), peft(&tiny, 1)].map(|peft| read(&peft, &model));
     let base = bits(&logits(&mut model, &prompt, 256));
-    let [expected, others] =
-        [&one, &other].map(|adapter| bits(&adapted(&mut model, adapter, &prompt, 256)));
+    let [expected, others] = [&one, &other].map(|adapter| bits(&adapted(&mut model, adapter, &prompt, 256)));
     assert!(base != expected && expected != others);
     let mut cached = HashMap::new();
     for (name, adapter, expected) in
@@ -267,19 +271,31 @@ fn wrong_tensors_are_refused_by_name() {
         let error = result.expect_err(what).to_string();
         assert!(error.contains("layers.1.") && error.contains(what), "{what}: {error}");
     };
-    expect("has no lora_B", read_changed(&tiny, &model, |tensors| {
-        tensors.remove(&format!("{prefix}.1.{q}.lora_B.weight"));
-    }));
-    expect("[16, 32]", read_changed(&tiny, &model, |tensors| {
-        tensors.insert(a.clone(), (vec![16, 32], vec![0; 16 * 32 * 4]));
-    }));
-    expect("[64, 16]", read_changed(&tiny, &model, |tensors| {
-        tensors.insert(a.clone(), (vec![64, 16], vec![0; 16 * 64 * 4]));
-    }));
+    expect(
+        "has no lora_B",
+        read_changed(&tiny, &model, |tensors| {
+            tensors.remove(&format!("{prefix}.1.{q}.lora_B.weight"));
+        }),
+    );
+    expect(
+        "[16, 32]",
+        read_changed(&tiny, &model, |tensors| {
+            tensors.insert(a.clone(), (vec![16, 32], vec![0; 16 * 32 * 4]));
+        }),
+    );
+    expect(
+        "[64, 16]",
+        read_changed(&tiny, &model, |tensors| {
+            tensors.insert(a.clone(), (vec![64, 16], vec![0; 16 * 64 * 4]));
+        }),
+    );
     for value in [f32::NAN, f32::INFINITY] {
-        expect("finite", read_changed(&tiny, &model, |tensors| {
-            tensors.get_mut(&a).expect("it is there").1[400..404].copy_from_slice(&value.to_le_bytes());
-        }));
+        expect(
+            "finite",
+            read_changed(&tiny, &model, |tensors| {
+                tensors.get_mut(&a).expect("it is there").1[400..404].copy_from_slice(&value.to_le_bytes());
+            }),
+        );
     }
     let nothing = read_changed(&tiny, &model, std::collections::BTreeMap::clear);
     assert!(matches!(nothing, Err(AdapterError::Format { .. })), "{nothing:?}");
@@ -288,7 +304,9 @@ fn wrong_tensors_are_refused_by_name() {
     let without_prefix = read_changed(&tiny, &model, |tensors| {
         *tensors = std::mem::take(tensors)
             .into_iter()
-            .map(|(name, tensor)| (name.replace("base_model.model.", "").replace(".weight", ".default.weight"), tensor))
+            .map(|(name, tensor)| {
+                (name.replace("base_model.model.", "").replace(".weight", ".default.weight"), tensor)
+            })
             .collect();
     });
     assert!(without_prefix.is_ok(), "{without_prefix:?}");
@@ -304,7 +322,8 @@ fn files_that_are_too_large_or_absent_are_refused_unread() {
     assert!(matches!(read(), Err(AdapterError::Io { .. })));
     peft(&tiny, 1).write(folder.path());
     let grow = |name: &str| {
-        let file = std::fs::OpenOptions::new().write(true).open(folder.path().join(name)).expect("it is there");
+        let file =
+            std::fs::OpenOptions::new().write(true).open(folder.path().join(name)).expect("it is there");
         file.set_len(1 << 40).expect("a sparse file");
     };
     grow("adapter_model.safetensors");

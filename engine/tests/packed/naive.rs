@@ -38,10 +38,13 @@ impl Naive {
     /// for rotation, the authors' is restored first: their adapters are made for that.
     pub fn merged(mut self, adapter: &Peft) -> Self {
         let Tiny { family, layers, heads, kv_heads, .. } = self.tiny;
+        let rank = adapter.rank as f64;
+        let factor = adapter.alpha / if adapter.stabilised { rank.sqrt() } else { rank };
         for layer in 0..layers {
             if family == "llama" {
                 for (part, heads) in [("attn_q", heads), ("attn_k", kv_heads)] {
-                    let rows = self.tensors.get_mut(&format!("blk.{layer}.{part}.weight")).expect("a projection");
+                    let rows =
+                        self.tensors.get_mut(&format!("blk.{layer}.{part}.weight")).expect("a projection");
                     let half = rows.len() / heads / 2;
                     let source = |row: usize| row / (2 * half) * 2 * half + row % half * 2 + row / half % 2;
                     *rows = (0..rows.len()).map(|row| rows[source(row)].clone()).collect();
@@ -53,8 +56,8 @@ impl Naive {
                 for (row, b) in rows.expect("a module of the base").iter_mut().zip(b.chunks(adapter.rank)) {
                     for (input, weight) in row.iter_mut().enumerate() {
                         let column = a[input..].iter().step_by(*inputs);
-                        *weight += adapter.factor()
-                            * column.zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                        *weight +=
+                            factor * column.zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
                     }
                 }
             }
@@ -176,8 +179,7 @@ impl Naive {
     fn rotate(&self, head: &mut [f64], position: usize) {
         let half = head.len() / 2;
         for pair in 0..half {
-            let (i, j) =
-                if self.halves { (pair, pair + half) } else { (2 * pair, 2 * pair + 1) };
+            let (i, j) = if self.halves { (pair, pair + half) } else { (2 * pair, 2 * pair + 1) };
             let angle = position as f64 / 10_000_f64.powf(pair as f64 / half as f64);
             let (sine, cosine) = angle.sin_cos();
             (head[i], head[j]) = (head[i] * cosine - head[j] * sine, head[i] * sine + head[j] * cosine);

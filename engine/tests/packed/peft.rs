@@ -30,11 +30,6 @@ impl Peft {
         Self { modules, layers, rank, alpha, stabilised, dtype, seed, strength }
     }
 
-    /// The factor of B.
-    pub fn factor(&self) -> f64 {
-        self.alpha / if self.stabilised { (self.rank as f64).sqrt() } else { self.rank as f64 }
-    }
-
     /// The matrices of one module: A, rank by inputs, and B, outputs by rank, as they are read back from the file.
     pub fn matrices(&self, layer: usize, module: usize) -> [Vec<f32>; 2] {
         let (_, outputs, inputs) = self.modules[module];
@@ -106,14 +101,12 @@ impl Peft {
 }
 
 /// Writes an adapter of these tensors.
-pub fn write(
-    folder: &Path,
-    config: &str,
-    dtype: Dtype,
-    tensors: &BTreeMap<String, (Vec<usize>, Vec<u8>)>,
-) {
+pub fn write(folder: &Path, config: &str, dtype: Dtype, tensors: &BTreeMap<String, (Vec<usize>, Vec<u8>)>) {
     let views = tensors.iter().map(|(name, (shape, bytes))| {
-        (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
+        (
+            name.as_str(),
+            TensorView::new(dtype, shape.clone(), bytes).expect("as many bytes as the shape says"),
+        )
     });
     let file = serialize(views, None).expect("tensors of sound shapes");
     std::fs::create_dir_all(folder).expect("a folder that can be made");

@@ -73,7 +73,8 @@ impl<S: Simd, N: Storable> Pass<'_, S, N> {
         }
         let per_piece = targets.len() * self.rank_blocks;
         worker.stage(self.pieces.len() * per_piece, |unit| {
-            let (piece, target) = (&self.pieces[unit / per_piece], targets[unit / self.rank_blocks % targets.len()]);
+            let (piece, target) =
+                (&self.pieces[unit / per_piece], targets[unit / self.rank_blocks % targets.len()]);
             let block = unit % self.rank_blocks;
             if let Some(matrix) = adapters[piece.adapter].shrink(layer, target)
                 && block * 2 < matrix.columns()
@@ -84,7 +85,13 @@ impl<S: Simd, N: Storable> Pass<'_, S, N> {
     }
 
     /// Thirty-two ranks of A·x for the rows of a piece, quantised.
-    fn shrink_block(&self, local: &Local<S>, piece: &Piece, (matrix, slot): (Small<'_>, usize), block: usize) {
+    fn shrink_block(
+        &self,
+        local: &Local<S>,
+        piece: &Piece,
+        (matrix, slot): (Small<'_>, usize),
+        block: usize,
+    ) {
         let columns = 2 * block..matrix.columns().min(2 * block + 2);
         let mut values = [[[0.0; LANES]; BLOCK / LANES]; MAX_PANEL];
         let mut outputs = values.each_mut().map(|values| &mut values[..columns.len()]);

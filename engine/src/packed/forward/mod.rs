@@ -165,7 +165,12 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
     ///
     /// # Safety
     /// As for [`Activations::panel_mut`].
-    unsafe fn panel_mut<'b>(&self, activations: &'b Activations<S>, rows: Range<usize>, blocks: usize) -> PanelMut<'b, S> {
+    unsafe fn panel_mut<'b>(
+        &self,
+        activations: &'b Activations<S>,
+        rows: Range<usize>,
+        blocks: usize,
+    ) -> PanelMut<'b, S> {
         // SAFETY: handed on to the caller.
         let panel = unsafe { activations.panel_mut(rows, blocks) };
         if self.buffers.wide || !self.batch.adapters.is_empty() { panel } else { panel.without_wide() }

@@ -43,13 +43,13 @@ fn add<S: Simd, const M: usize>(
 ) {
     for (block, (scales, groups)) in column.scales.iter().zip(column.groups.chunks(8)).enumerate() {
         let mut dots = [simd.splat_i32(0); M];
-        for row in 0..M {
-            dots[row] = simd.splat_i32(-128 * rows.scale(block, row).sum());
+        for (row, dot) in dots.iter_mut().enumerate() {
+            *dot = simd.splat_i32(-128 * rows.scale(block, row).sum());
         }
         for (index, group) in groups.iter().enumerate() {
             let weights = simd.widen(simd.load_bytes(&group.0));
-            for row in 0..M {
-                dots[row] = simd.dot_wide(dots[row], weights, rows.wide(block, row), index);
+            for (row, dot) in dots.iter_mut().enumerate() {
+                *dot = simd.dot_wide(*dot, weights, rows.wide(block, row), index);
             }
         }
         let weight_scales = simd.load_bf16(scales);

@@ -87,6 +87,11 @@ impl Worker<'_> {
 
     /// Does its share of `count` pieces of work, then waits until all are done.
     pub(crate) fn stage(&self, count: usize, mut work: impl FnMut(usize)) {
+        self.stage_runs(count, |run| run.for_each(&mut work));
+    }
+
+    /// The same, with `work` called for each run of pieces that it takes at once.
+    pub(crate) fn stage_runs(&self, count: usize, mut work: impl FnMut(Range<usize>)) {
         // Small enough that nobody waits long at the end, large enough that memory is read in long runs.
         let share = (count / (self.count() * 6)).max(1);
         loop {
@@ -94,7 +99,7 @@ impl Worker<'_> {
             if start >= count {
                 break;
             }
-            Range { start, end: (start + share).min(count) }.for_each(&mut work);
+            work(start..(start + share).min(count));
         }
         self.wait();
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use candle_core::quantized::gguf_file::Content;
 
+use crate::peft::Peft;
 use crate::tiny::Tiny;
 
 type Matrix = Vec<Vec<f64>>;
@@ -14,6 +15,8 @@ type Matrix = Vec<Vec<f64>>;
 pub struct Naive {
     tiny: Tiny,
     tensors: HashMap<String, Matrix>,
+    /// Halves of heads are rotated together, as in the authors' models.
+    halves: bool,
 }
 
 impl Naive {
@@ -28,7 +31,39 @@ impl Naive {
             let rows = values.chunks(columns).map(|row| row.iter().map(|value| f64::from(*value)).collect());
             tensors.insert(name.clone(), rows.collect());
         }
-        Ok(Self { tiny: tiny.clone(), tensors })
+        Ok(Self { tiny: tiny.clone(), tensors, halves: tiny.family != "llama" })
+    }
+
+    /// The same model with an adapter merged into its weights. Where the file has queries and keys in an order of its own
+    /// for rotation, the authors' is restored first: their adapters are made for that.
+    pub fn merged(mut self, adapter: &Peft) -> Self {
+        let Tiny { family, layers, heads, kv_heads, .. } = self.tiny;
+        let rank = adapter.rank as f64;
+        let factor = adapter.alpha / if adapter.stabilised { rank.sqrt() } else { rank };
+        for layer in 0..layers {
+            if family == "llama" {
+                for (part, heads) in [("attn_q", heads), ("attn_k", kv_heads)] {
+                    let rows =
+                        self.tensors.get_mut(&format!("blk.{layer}.{part}.weight")).expect("a projection");
+                    let half = rows.len() / heads / 2;
+                    let source = |row: usize| row / (2 * half) * 2 * half + row % half * 2 + row / half % 2;
+                    *rows = (0..rows.len()).map(|row| rows[source(row)].clone()).collect();
+                }
+            }
+            for (index, (module, _, inputs)) in adapter.modules.iter().enumerate() {
+                let [a, b] = adapter.matrices(layer, index);
+                let rows = self.tensors.get_mut(&format!("blk.{layer}.{}.weight", gguf_name(module)));
+                for (row, b) in rows.expect("a module of the base").iter_mut().zip(b.chunks(adapter.rank)) {
+                    for (input, weight) in row.iter_mut().enumerate() {
+                        let column = a[input..].iter().step_by(*inputs);
+                        *weight +=
+                            factor * column.zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                    }
+                }
+            }
+        }
+        self.halves = true;
+        self
     }
 
     /// Logits after the last token of a prompt.
@@ -144,12 +179,26 @@ impl Naive {
     fn rotate(&self, head: &mut [f64], position: usize) {
         let half = head.len() / 2;
         for pair in 0..half {
-            let (i, j) =
-                if self.tiny.family == "llama" { (2 * pair, 2 * pair + 1) } else { (pair, pair + half) };
+            let (i, j) = if self.halves { (pair, pair + half) } else { (2 * pair, 2 * pair + 1) };
             let angle = position as f64 / 10_000_f64.powf(pair as f64 / half as f64);
             let (sine, cosine) = angle.sin_cos();
             (head[i], head[j]) = (head[i] * cosine - head[j] * sine, head[i] * sine + head[j] * cosine);
         }
+    }
+}
+
+/// A module's name in the file.
+fn gguf_name(module: &str) -> &'static str {
+    match module {
+        "q_proj" => "attn_q",
+        "k_proj" => "attn_k",
+        "v_proj" => "attn_v",
+        "qkv_proj" => "attn_qkv",
+        "o_proj" => "attn_output",
+        "gate_proj" => "ffn_gate",
+        "up_proj" | "gate_up_proj" => "ffn_up",
+        "down_proj" => "ffn_down",
+        other => unreachable!("no module {other}"),
     }
 }
 

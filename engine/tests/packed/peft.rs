@@ -30,11 +30,6 @@ impl Peft {
         Self { modules, layers, rank, alpha, stabilised, dtype, seed, strength }
     }
 
-    /// The factor of B.
-    pub fn factor(&self) -> f64 {
-        self.alpha / if self.stabilised { (self.rank as f64).sqrt() } else { self.rank as f64 }
-    }
-
     /// The matrices of one module: A, rank by inputs, and B, outputs by rank, as they are read back from the file.
     pub fn matrices(&self, layer: usize, module: usize) -> [Vec<f32>; 2] {
         let (_, outputs, inputs) = self.modules[module];

@@ -23,6 +23,8 @@ pub(crate) struct Buffers<S: Simd> {
     pub(crate) attended: Shared<f32>,
     /// Gate times up, [row][hidden].
     pub(crate) hidden: Shared<f32>,
+    /// Up, where adapters add to it before the product, [row][hidden].
+    pub(crate) ups: Shared<f32>,
     /// What is added to the residual stream next, [row][width].
     pub(crate) branch: Shared<f32>,
     /// Inputs of the next products.
@@ -74,6 +76,7 @@ impl<S: Simd> Buffers<S> {
             projected: rows(queries + 2 * architecture.kv_width()),
             attended: rows(queries),
             hidden: rows(architecture.hidden),
+            ups: rows(architecture.hidden),
             branch: rows(width),
             activations: activations(MAX_ROWS),
             ranks: Activations::new(SLOTS * MAX_ROWS * MAX_RANK_BLOCKS, adapted),

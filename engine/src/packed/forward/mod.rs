@@ -15,6 +15,7 @@
 mod adapt;
 mod attend;
 mod buffers;
+mod feed;
 mod kernels;
 
 use std::ops::Range;
@@ -30,10 +31,10 @@ use super::number::Storable;
 use super::shared::Shared;
 use super::weights::Matrix;
 use super::workers::Worker;
-use adapt::Pieces;
+use adapt::{Added, Piece, pieces};
 use buffers::PRIVATE_ROWS;
 pub(crate) use buffers::{Buffers, Local, MAX_ROWS};
-use kernels::{Gate, Normalise, SoftCap};
+use kernels::{Normalise, SoftCap};
 
 /// One token of one sequence.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +82,7 @@ pub(crate) struct Pass<'a, S: Simd, N: Storable> {
     /// Workers prepare rows for themselves.
     private: bool,
     /// Runs of rows with an adapter.
-    pieces: Pieces,
+    pieces: Vec<Piece>,
     /// Blocks of 32 in the largest rank of all adapters.
     rank_blocks: usize,
     all_rows: Vec<usize>,
@@ -115,7 +116,7 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         Self {
             separate: spans.len() == sequences,
             private: batch.rows.len() <= PRIVATE_ROWS,
-            pieces: Pieces::of::<S>(batch.rows),
+            pieces: pieces::<S>(batch.rows),
             rank_blocks: batch.adapters.iter().map(|adapter| adapter.rank_blocks()).max().unwrap_or(0),
             all_rows: (0..batch.rows.len()).collect(),
             simd,
@@ -253,91 +254,73 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         unsafe { activations.panel(rows, blocks) }
     }
 
-    /// One column of products with `rows` rows; `write` gets each panel's number, its rows and their 16 outputs.
+    /// One column of products with `rows` rows; `write` gets each panel's rows and their 16 outputs.
     fn column(
         &self,
         local: &Local<S>,
         rows: usize,
-        (matrix, column): (&Matrix, usize),
-        mut write: impl FnMut(usize, Range<usize>, &mut Outputs),
+        (matrix, column, added): (&Matrix, usize, &Added<'_>),
+        mut write: impl FnMut(Range<usize>, &mut Outputs),
     ) {
         let panels = Panels::of::<S>(rows);
         let mut outputs = Outputs::default();
-        for (index, rows) in (0..panels.count()).map(|index| panels.rows(index)).enumerate() {
+        for rows in (0..panels.count()).map(|index| panels.rows(index)) {
+            self.prefetch(added, column, &rows);
             let panel = self.panel(local, rows.clone(), matrix.blocks());
             product(self.simd, matrix, column, &panel, &mut outputs);
-            write(index, rows, &mut outputs);
+            write(rows, &mut outputs);
         }
     }
 
-    /// Writes one column of products, with what adapters add and their bias, into `target`, from `offset` on in rows of `stride`.
-    fn store_column(
+    /// Writes a run of columns of products, with their bias and what adapters add, into `target`, from `offset` on in rows
+    /// of `stride`.
+    fn store_columns(
         &self,
         local: &Local<S>,
-        (place, projection): (Place, &Projection),
-        column: usize,
+        (matrix, bias, added): (&Matrix, Option<&[f32]>, &Added<'_>),
+        columns: Range<usize>,
         target: &Shared<f32>,
         (offset, stride): (usize, usize),
     ) {
-        let bias = projection.bias.as_ref().map(|bias| &bias[column * LANES..][..LANES]);
-        self.column(local, self.batch.rows.len(), (&projection.matrix, column), |panel, rows, outputs| {
-            self.expand(place, column, panel, outputs);
-            for (row, values) in rows.zip(outputs) {
-                if let Some(bias) = bias {
-                    values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+        for column in columns.clone() {
+            let bias = bias.map(|bias| &bias[column * LANES..][..LANES]);
+            self.column(local, self.batch.rows.len(), (matrix, column, added), |rows, outputs| {
+                for (row, values) in rows.zip(outputs) {
+                    if let Some(bias) = bias {
+                        values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+                    }
+                    let start = row * stride + offset + column * LANES;
+                    // SAFETY: the column is this worker's share of the stage; it is read in later stages only.
+                    unsafe { target.get_mut(start..start + LANES) }.copy_from_slice(values);
                 }
-                let start = row * stride + offset + column * LANES;
-                // SAFETY: the column is this worker's share of the stage; it is read in later stages only.
-                unsafe { target.get_mut(start..start + LANES) }.copy_from_slice(values);
-            }
-        });
+            });
+        }
+        self.expand(added, &columns, target, (offset, stride));
     }
 
     fn project(&self, worker: &Worker<'_>, local: &Local<S>, index: usize, layer: &Layer) {
-        self.shrink(worker, local, index, &[Target::Query, Target::Key, Target::Value]);
-        let [queries, keys, values] = &layer.projections;
-        let (first, second) = (queries.matrix.columns(), keys.matrix.columns());
-        let stride = (first + second + values.matrix.columns()) * LANES;
-        worker.stage(stride / LANES, |column| {
-            let (name, projection, start) = match column {
-                column if column < first => (Target::Query, queries, 0),
-                column if column < first + second => (Target::Key, keys, first),
-                _ => (Target::Value, values, first + second),
-            };
-            let projection = ((index, name), projection);
-            let target = &self.buffers.projected;
-            self.store_column(local, projection, column - start, target, (start * LANES, stride));
+        let targets = [Target::Query, Target::Key, Target::Value];
+        self.shrink(worker, local, index, &targets);
+        let stride = layer.projections.iter().map(|one| one.matrix.columns()).sum::<usize>();
+        let added = targets.map(|target| self.added((index, target)));
+        worker.stage_runs(stride, |run| {
+            let mut first = 0;
+            for (Projection { matrix, bias }, added) in layer.projections.iter().zip(&added) {
+                let end = first + matrix.columns();
+                let own = run.start.clamp(first, end) - first..run.end.clamp(first, end) - first;
+                let (part, place) = ((matrix, bias.as_deref(), added), (first * LANES, stride * LANES));
+                self.store_columns(local, part, own, &self.buffers.projected, place);
+                first = end;
+            }
         });
     }
 
     fn branch(&self, worker: &Worker<'_>, local: &Local<S>, place: Place, projection: &Projection) {
         self.shrink(worker, local, place.0, &[place.1]);
-        let width = self.model.architecture.width;
-        worker.stage(projection.matrix.columns(), |column| {
-            self.store_column(local, (place, projection), column, &self.buffers.branch, (0, width));
-        });
-    }
-
-    fn feed(&self, worker: &Worker<'_>, local: &Local<S>, index: usize, layer: &Layer) {
-        self.shrink(worker, local, index, &[Target::Gate, Target::Up]);
-        let (width, activation) = (self.model.architecture.hidden, self.model.architecture.activation);
-        let panels = Panels::of::<S>(self.batch.rows.len());
-        worker.stage(layer.gate.columns(), |column| {
-            let (mut gates, mut ups) = (Outputs::default(), Outputs::default());
-            for (number, rows) in (0..panels.count()).map(|index| panels.rows(index)).enumerate() {
-                let panel = self.panel(local, rows.clone(), layer.gate.blocks());
-                product(self.simd, &layer.gate, column, &panel, &mut gates);
-                product(self.simd, &layer.up, column, &panel, &mut ups);
-                self.expand((index, Target::Gate), column, number, &mut gates);
-                self.expand((index, Target::Up), column, number, &mut ups);
-                let count = rows.len();
-                self.simd.run(Gate { gates: &mut gates[..count], ups: &ups[..count], activation });
-                for (row, values) in rows.zip(&gates) {
-                    let start = row * width + column * LANES;
-                    // SAFETY: the column is this worker's share of the stage; it is read in later ones.
-                    unsafe { self.buffers.hidden.get_mut(start..start + LANES) }.copy_from_slice(values);
-                }
-            }
+        let (width, added) = (self.model.architecture.width, self.added(place));
+        let part = (&projection.matrix, projection.bias.as_deref(), &added);
+        worker.stage_runs(projection.matrix.columns(), |run| {
+            self.store_columns(local, part, run, &self.buffers.branch, (0, width));
         });
     }
 
@@ -345,7 +328,7 @@ impl<'a, S: Simd, N: Storable> Pass<'a, S, N> {
         let (head, cap) = (self.model.head(), self.model.architecture.logit_cap);
         let stride = head.columns() * LANES;
         worker.stage(head.columns(), |column| {
-            self.column(local, self.batch.chosen.len(), (head, column), |_, rows, outputs| {
+            self.column(local, self.batch.chosen.len(), (head, column, &Added::NOTHING), |rows, outputs| {
                 if let Some(cap) = cap {
                     self.simd.run(SoftCap { values: &mut outputs[..rows.len()], cap });
                 }

@@ -66,6 +66,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, value: &T) {
+        avx2!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()));
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> Self::F32 {
         avx2!([_mm256_set1_ps(value); 2])
     }

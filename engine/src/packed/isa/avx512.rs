@@ -62,6 +62,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, value: &T) {
+        avx512!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()));
+    }
+
+    #[inline(always)]
     fn splat(self, value: f32) -> Self::F32 {
         avx512!(_mm512_set1_ps(value))
     }

@@ -154,6 +154,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Runs a kernel for a panel of `rows` rows: a power of two up to `PANEL`.
     fn run_panel<K: PanelKernel<Self>>(self, rows: usize, kernel: K);
 
+    /// Asks for a piece of memory that will be read soon; without it the results are the same.
+    fn prefetch<T>(self, value: &T);
+
     /// The same value in all lanes.
     fn splat(self, value: f32) -> Self::F32;
     /// Sixteen values from memory.

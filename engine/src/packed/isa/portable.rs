@@ -29,6 +29,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, _value: &T) {}
+
+    #[inline(always)]
     fn splat(self, value: f32) -> Self::F32 {
         [value; LANES]
     }

@@ -1,51 +1,61 @@
-//! The product of one column of a small matrix with a few rows.
+//! The product of a run of columns of a small matrix with a few rows.
 
-use super::matrix::Group;
+use super::matrix::{Column, Columns};
 use crate::packed::activations::QuantisedRows;
 use crate::packed::isa::{LANES, PanelKernel, Simd};
 
-/// Adds the 16 outputs of a column to `outputs`, for as many rows as the panel has.
+/// Adds the outputs of some columns to those of as many rows as the panel has.
 ///
 /// A block of 32 inputs is an exact sum of integers, added by one fused multiply-add; blocks go in ascending order. So the
 /// result for a row is the same with any rows beside it and on any instruction set.
-pub(crate) struct AddProduct<'a, S: Simd> {
-    /// By block.
-    pub(crate) scales: &'a [[u16; LANES]],
-    /// By input.
-    pub(crate) groups: &'a [Group],
+pub(crate) struct AddProduct<'a, 'b, S: Simd> {
+    /// The columns.
+    pub(crate) columns: Columns<'a>,
     /// The inputs, the first row of which is multiplied first.
     pub(crate) rows: QuantisedRows<'a, S>,
-    /// One for each row.
-    pub(crate) outputs: &'a mut [[f32; LANES]],
+    /// For each row, the outputs of the columns.
+    pub(crate) outputs: &'a mut [&'b mut [[f32; LANES]]],
 }
 
-impl<S: Simd> PanelKernel<S> for AddProduct<'_, S> {
+impl<S: Simd> PanelKernel<S> for AddProduct<'_, '_, S> {
     #[inline(always)]
     fn run<const M: usize>(self, simd: S) {
         let outputs = &mut self.outputs[..M];
-        let mut sums = [simd.splat(0.0); M];
-        for row in 0..M {
-            sums[row] = simd.load(&outputs[row]);
-        }
-        for (block, (scales, groups)) in self.scales.iter().zip(self.groups.chunks(8)).enumerate() {
-            let mut dots = [simd.splat_i32(0); M];
+        for (index, column) in self.columns.enumerate() {
+            let mut sums = [simd.splat(0.0); M];
             for row in 0..M {
-                dots[row] = simd.splat_i32(-128 * self.rows.scale(block, row).sum());
+                sums[row] = simd.load(&outputs[row][index]);
             }
-            for (index, group) in groups.iter().enumerate() {
-                let weights = simd.widen(simd.load_bytes(&group.0));
-                for row in 0..M {
-                    dots[row] = simd.dot_wide(dots[row], weights, self.rows.wide(block, row), index);
-                }
-            }
-            let weight_scales = simd.load_bf16(scales);
+            add(simd, column, &self.rows, &mut sums);
             for row in 0..M {
-                let scale = simd.mul(weight_scales, simd.splat(self.rows.scale(block, row).scale));
-                sums[row] = simd.fma(scale, simd.to_f32(dots[row]), sums[row]);
+                simd.store(sums[row], &mut outputs[row][index]);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn add<S: Simd, const M: usize>(
+    simd: S,
+    column: Column<'_>,
+    rows: &QuantisedRows<'_, S>,
+    sums: &mut [S::F32; M],
+) {
+    for (block, (scales, groups)) in column.scales.iter().zip(column.groups.chunks(8)).enumerate() {
+        let mut dots = [simd.splat_i32(0); M];
+        for (row, dot) in dots.iter_mut().enumerate() {
+            *dot = simd.splat_i32(-128 * rows.scale(block, row).sum());
+        }
+        for (index, group) in groups.iter().enumerate() {
+            let weights = simd.widen(simd.load_bytes(&group.0));
+            for (row, dot) in dots.iter_mut().enumerate() {
+                *dot = simd.dot_wide(*dot, weights, rows.wide(block, row), index);
+            }
+        }
+        let weight_scales = simd.load_bf16(scales);
         for row in 0..M {
-            simd.store(sums[row], &mut outputs[row]);
+            let scale = simd.mul(weight_scales, simd.splat(rows.scale(block, row).scale));
+            sums[row] = simd.fma(scale, simd.to_f32(dots[row]), sums[row]);
         }
     }
 }

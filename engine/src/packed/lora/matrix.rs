@@ -1,5 +1,8 @@
 //! Small matrices in eight bits, many of them in one piece of memory.
 
+use std::ops::Range;
+use std::slice::ChunksExact;
+
 use crate::packed::activations::BLOCK;
 use crate::packed::isa::LANES;
 
@@ -145,10 +148,38 @@ impl<'a> Small<'a> {
         self.layout.blocks()
     }
 
-    /// Scales and weights of one column.
-    pub(crate) fn column(&self, column: usize) -> (&'a [[u16; LANES]], &'a [Group]) {
+    /// Some columns.
+    pub(crate) fn columns_in(&self, columns: Range<usize>) -> Columns<'a> {
         let (blocks, groups) = (self.layout.blocks(), self.layout.column_groups());
-        (&self.scales[column * blocks..][..blocks], &self.groups[column * groups..][..groups])
+        Columns {
+            scales: self.scales[columns.start * blocks..columns.end * blocks].chunks_exact(blocks),
+            groups: self.groups[columns.start * groups..columns.end * groups].chunks_exact(groups),
+        }
+    }
+}
+
+/// Columns of a matrix, one after the other.
+#[derive(Clone)]
+pub(crate) struct Columns<'a> {
+    scales: ChunksExact<'a, [u16; LANES]>,
+    groups: ChunksExact<'a, Group>,
+}
+
+/// One column.
+#[derive(Clone, Copy)]
+pub(crate) struct Column<'a> {
+    /// By block.
+    pub(crate) scales: &'a [[u16; LANES]],
+    /// By input.
+    pub(crate) groups: &'a [Group],
+}
+
+impl<'a> Iterator for Columns<'a> {
+    type Item = Column<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Column<'a>> {
+        Some(Column { scales: self.scales.next()?, groups: self.groups.next()? })
     }
 }
 

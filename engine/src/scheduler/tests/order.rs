@@ -180,13 +180,13 @@ fn who_may_share_a_beginning_is_the_operators_setting() {
 #[test]
 fn one_tenant_cannot_fill_the_queue() {
     let rig = stepped(2, 70, Script::default());
-    let submit = |tenant| rig.scheduler.submit(of_tenant(tenant, 1, 4, 1));
+    let submit = |tenant| rig.try_submit(of_tenant(tenant, 1, 4, 1));
     let greedy: Vec<_> = std::iter::from_fn(|| submit(1).ok()).collect();
     assert_eq!(greedy.len(), 64, "eight ninths of 72");
     let others: Vec<_> = (2..10).map(|tenant| submit(tenant).expect("the rest is for others")).collect();
     assert!(submit(2).is_err(), "that was the last place");
     drop(others);
     drop(greedy);
-    let unnamed = std::iter::from_fn(|| rig.scheduler.submit(request(&[1], 1)).ok()).collect::<Vec<_>>();
+    let unnamed = std::iter::from_fn(|| rig.try_submit(request(&[1], 1)).ok()).collect::<Vec<_>>();
     assert_eq!(unnamed.len(), 72, "where nobody is told apart, nobody is held back");
 }

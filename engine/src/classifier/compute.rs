@@ -75,7 +75,7 @@ impl Layer {
                 out
             }
             Self::Convolution { weights, bias, pieces } => convolve(&x, weights, bias, pieces),
-            Self::MaxPool(pieces) => pieces.reduce(&x, f32::NEG_INFINITY, f32::max, |most| most),
+            Self::MaxPool(pieces) => pieces.reduce(&x, f32::NEG_INFINITY, larger, |most| most),
             Self::AvgPool(pieces) => {
                 let count = (pieces.kernel[0] * pieces.kernel[1]) as f32;
                 pieces.reduce(&x, 0.0, |sum, value| sum + value, |sum| sum / count)
@@ -100,7 +100,9 @@ impl Function {
     fn of(self, x: f32) -> f32 {
         let wide = f64::from(x);
         match self {
-            Self::Relu => x.max(0.0),
+            // What is no number stays none, and zero has one sign.
+            Self::Relu if x <= 0.0 => 0.0,
+            Self::Relu => x,
             Self::Gelu => (0.5 * wide * (1.0 + libm::erf(wide * std::f64::consts::FRAC_1_SQRT_2))) as f32,
             Self::Tanh => libm::tanh(wide) as f32,
             Self::Sigmoid => (1.0 / (1.0 + libm::exp(-wide))) as f32,
@@ -155,6 +157,11 @@ impl Pieces {
         }
         out
     }
+}
+
+/// The larger one: the first of equals, which zeros of both signs are; what is no number wins.
+fn larger(most: f32, value: f32) -> f32 {
+    if value > most || value.is_nan() { value } else { most }
 }
 
 fn embed(ids: &[f32], table: &[f32], width: usize) -> Vec<f32> {

@@ -97,7 +97,12 @@ fn weights_that_cannot_be_are_refused_by_layer_and_tensor() {
     assert!(error.contains("third.weight"), "{error}");
     let error = refused(&Tiny::signal().with_tensor("norm.running_var", &[4], -0.5));
     assert!(error.contains("running_var"), "{error}");
-    let error = refused(&Tiny::perceptron().with_tensor("last.weight", &[3, 8], f32::MAX));
+    let error = refused(
+        &Tiny::perceptron()
+            .with_tensor("norm.bias", &[16], 10.0)
+            .with_tensor("second.weight", &[8, 16], 1.0)
+            .with_tensor("last.weight", &[3, 8], f32::MAX),
+    );
     assert!(error.contains("not finite"), "{error}");
     let mut counted = Tiny::signal();
     let count = (Dtype::I64, vec![], vec![7, 0, 0, 0, 0, 0, 0, 0]);

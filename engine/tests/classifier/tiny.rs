@@ -141,9 +141,13 @@ impl Tiny {
         (100..).take(count).map(|seed| noise(seed, length).map(value).collect()).collect()
     }
 
-    /// With the value at a JSON pointer replaced.
+    /// With the value at a JSON pointer replaced or added.
     pub fn with(mut self, pointer: &str, value: Value) -> Self {
-        *self.description.pointer_mut(pointer).unwrap() = value;
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        match self.description.pointer_mut(parent).unwrap() {
+            Value::Array(values) => values[key.parse::<usize>().unwrap()] = value,
+            parent => parent[key] = value,
+        }
         self
     }
 

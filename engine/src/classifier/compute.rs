@@ -48,7 +48,7 @@ pub(super) enum Layer {
     MaxPool(Pieces),
     AvgPool(Pieces),
     /// For vectors.
-    LayerNorm {
+    Normalise {
         factors: Vec<f32>,
         terms: Vec<f32>,
         epsilon: f32,
@@ -80,7 +80,7 @@ impl Layer {
                 let count = (pieces.kernel[0] * pieces.kernel[1]) as f32;
                 pieces.reduce(&x, 0.0, |sum, value| sum + value, |sum| sum / count)
             }
-            Self::LayerNorm { factors, terms, epsilon } => normalise(&x, factors, terms, *epsilon),
+            Self::Normalise { factors, terms, epsilon } => normalise(&x, factors, terms, *epsilon),
             Self::Scale { factors, terms, values } => {
                 let channels = x.chunks_exact_mut(*values).zip(factors.iter().zip(terms));
                 channels.for_each(|(channel, (factor, term))| {

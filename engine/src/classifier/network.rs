@@ -197,7 +197,7 @@ impl Builder<'_> {
                 let [inputs] = self.dimensions(what)?;
                 let epsilon = sound_epsilon(what, *epsilon)?;
                 let factors = self.tensor(what, name, "weight", &[inputs])?;
-                Layer::LayerNorm { factors, terms: self.tensor(what, name, "bias", &[inputs])?, epsilon }
+                Layer::Normalise { factors, terms: self.tensor(what, name, "bias", &[inputs])?, epsilon }
             }
             Kind::BatchNorm { name, epsilon } => self.batch_norm(what, name, *epsilon)?,
         }))

@@ -9,6 +9,8 @@ mod checks;
 mod dense;
 mod library;
 #[cfg(test)]
+mod plain;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Candle;
+use super::plain::Plain;
 use crate::backend::{Backend, Chunk};
 use crate::gguf::Gguf;
 use crate::packed::{KvType, Options, PackedModel};
@@ -75,6 +76,24 @@ fn every_family_with_kernels_has_the_same_logits_here() {
                 let what = format!("{}, window {:?}, {count} tokens by {pieces:?}", tiny.family, tiny.window);
                 assert_close(&logits(&mut model, &prompt, pieces), &expected, &what);
             }
+        }
+    }
+}
+
+#[test]
+fn families_of_candle_alone_compute_what_they_should() {
+    for family in others::FAMILIES {
+        let (_folder, path) = others::write(family, VOCABULARY, &others::metadata(family));
+        let plain = Plain::read(family, &path).expect("a sound file");
+        let mut model = load(&path);
+        for count in [1, 2, 17, 40] {
+            let prompt = prompt(count);
+            let expected = plain.logits(&prompt);
+            assert_close(
+                &logits(&mut model, &prompt, &[64]),
+                &expected,
+                &format!("{family}, {count} tokens"),
+            );
         }
     }
 }

@@ -15,7 +15,7 @@ fn every_layer_computes_what_candles_operation_does() {
     for tiny in Tiny::all() {
         let classifier = tiny.load().unwrap();
         for input in tiny.inputs(20) {
-            let found = classifier.classify(&[input.clone()]).unwrap().remove(0);
+            let found = classifier.classify(std::slice::from_ref(&input)).unwrap().remove(0);
             let expected = oracle::scores(&tiny, &input).unwrap();
             assert_eq!(found.len(), classifier.info().labels.len());
             for (found, expected) in found.iter().zip(&expected) {

@@ -11,6 +11,7 @@
 mod backend;
 mod batch;
 mod bounded;
+pub mod classifier;
 mod constraint;
 mod digest;
 pub mod embedding;

@@ -53,9 +53,9 @@ impl Encoder {
             parameters,
         };
         let first = catch_unwind(AssertUnwindSafe(|| encoder.group(&[&[0]])));
-        first
-            .unwrap_or_else(|panic| Err(GenerationError::panicked(&*panic)))
-            .map_err(|error| EngineError::Backend(error.to_string()))?;
+        let vectors = first.unwrap_or_else(|panic| Err(GenerationError::panicked(&*panic)));
+        let checked = vectors.and_then(|vectors| vectors.into_iter().collect::<Result<Vec<_>, _>>());
+        checked.map_err(|error| EngineError::Backend(error.to_string()))?;
         Ok(encoder)
     }
 

@@ -84,7 +84,7 @@ fn from_json(bytes: &[u8]) -> Result<Tokenizer, EngineError> {
         }
     }
     let longest = &json["model"]["max_input_chars_per_word"];
-    if !longest.is_null() && !longest.as_u64().is_some_and(|limit| limit <= MAX_WORD) {
+    if !longest.is_null() && longest.as_u64().is_none_or(|limit| limit > MAX_WORD) {
         let detail = format!("it is {longest}; it must be up to {MAX_WORD}");
         return Err(inconsistent("max_input_chars_per_word", detail));
     }

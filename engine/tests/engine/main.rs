@@ -4,12 +4,17 @@ mod adapters;
 mod choices;
 mod common;
 mod constrained;
+mod families;
 mod forks;
 mod gemma;
 mod generate;
 mod hostile;
-mod settings;
+mod others;
 #[path = "../packed/peft.rs"]
 mod peft;
+mod settings;
+#[path = "../packed/tiny.rs"]
+#[expect(dead_code, reason = "this is for the tests of the packed kernels too")]
+mod sized;
 mod tiny;
 mod tokens;

@@ -132,7 +132,7 @@ pub fn write_bytes(bytes: &[u8]) -> (TempDir, PathBuf) {
 }
 
 /// The spelling of each byte that GPT-2's vocabulary uses, then "he" and the control token.
-fn vocabulary() -> Vec<String> {
+pub fn vocabulary() -> Vec<String> {
     let mut stand_in = 0x100;
     let mut spell = |byte: u8| match byte {
         b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),

@@ -8,6 +8,10 @@
 mod checks;
 mod dense;
 mod library;
+#[cfg(test)]
+mod plain;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -24,6 +24,7 @@ mod scheduler;
 mod template;
 mod text;
 mod tokenizer;
+mod tools;
 
 pub use constraint::{CompiledGrammar, Constraint, ConstraintError, Grammar, GrammarError, Next, TokenMask};
 pub use digest::digest_file;
@@ -32,4 +33,7 @@ pub use error::{EngineError, GenerationError, SubmitError};
 pub use generation::Generation;
 pub use gguf::{Gguf, Value};
 pub use options::{BackendKind, EngineOptions};
-pub use request::{ChatMessage, Event, FinishReason, GenerateRequest, Priority, Sampling, Usage};
+pub use request::{
+    ChatMessage, ChatOptions, Event, FinishReason, GenerateRequest, Priority, Sampling, ToolCall, Usage,
+};
+pub use tools::{ToolCallParser, ToolChoice, ToolFormat, ToolGrammar, ToolPiece};

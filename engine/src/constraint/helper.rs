@@ -8,7 +8,7 @@ use llguidance::Matcher;
 use llguidance::api::StopReason;
 
 use super::compile::SharedMatcher;
-use super::error::first_line;
+use super::error::brief;
 use super::{ConstraintError, TokenMask};
 
 /// What an answer may do next, from the helper.
@@ -18,6 +18,16 @@ pub(super) struct Step {
     pub(super) mask: Option<TokenMask>,
     /// The tokens that must come next, whatever the model says.
     pub(super) forced: Vec<u32>,
+}
+
+impl Step {
+    /// Whether an answer may go on with `tokens`.
+    pub(super) fn allows(&self, tokens: &[u32]) -> bool {
+        match (&self.mask, tokens) {
+            (Some(mask), [token]) => mask.allows(*token),
+            _ => !tokens.is_empty() && tokens == self.forced,
+        }
+    }
 }
 
 /// The state of an answer's grammar and what it allows.
@@ -78,7 +88,7 @@ fn compute(state: State) -> Answer {
         State::Fresh(shared) => shared.copy(),
         State::Going(mut matcher, tokens) => {
             if let Err(error) = matcher.consume_tokens(&tokens) {
-                return Err(failed(&matcher, &error.to_string()));
+                return Err(failed(&error.to_string()));
             }
             matcher
         }
@@ -94,15 +104,11 @@ fn compute(state: State) -> Answer {
             let mask = TokenMask::new(set.into(), tokens);
             Ok((matcher, Step { mask: Some(mask), forced }))
         }
-        Err(error) => Err(failed(&matcher, &error.to_string())),
+        Err(error) => Err(failed(&error.to_string())),
     }
 }
 
-/// A cancelled computation was cancelled for its time, by the one who then no longer asks.
-fn failed(matcher: &Matcher, message: &str) -> ConstraintError {
-    let reason = first_line(message);
-    match matcher.stop_reason() {
-        StopReason::LexerTooComplex | StopReason::ParserTooComplex => ConstraintError::TooComplex { reason },
-        _ => ConstraintError::Strayed { reason },
-    }
+/// The tokens were in the mask, so it can only be a limit. (Or a cancellation: then nobody asks any more.)
+fn failed(message: &str) -> ConstraintError {
+    ConstraintError::TooComplex { reason: brief(message) }
 }

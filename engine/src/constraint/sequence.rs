@@ -55,9 +55,15 @@ impl Constraint {
         constraint
     }
 
-    /// Goes on with tokens that the last mask allowed: one of it, or all of `forced`. Returns at once.
+    /// Goes on with tokens that the last mask allowed: one of it, or all of `forced`. Returns at once. A token that ends
+    /// the answer is not handed over.
     pub fn begin(&mut self, tokens: &[u32]) -> Result<(), ConstraintError> {
         match std::mem::replace(&mut self.turn, Turn::Failed(ConstraintError::OutOfTurn)) {
+            Turn::Ready(_, step) if !step.allows(tokens) => {
+                let error = ConstraintError::Strayed { tokens: tokens.to_vec() };
+                self.turn = Turn::Failed(error.clone());
+                Err(error)
+            }
             Turn::Ready(matcher, _) => {
                 let cancel = matcher.cancellation_handle();
                 self.hand_over(State::Going(matcher, tokens.to_vec()), cancel);

@@ -64,8 +64,13 @@ impl Engine {
         options.check()?;
         let gguf = Gguf::read(path)?;
         backend::check_family(&gguf)?;
-        let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
+        let mut tokenizer = Tokenizer::from_gguf(&gguf)?;
         let template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
+        let format = template.as_ref().and_then(ChatTemplate::tool_format);
+        for mark in format.map_or(&[] as &[&str], ToolFormat::marks) {
+            tokenizer.show(mark)?;
+        }
+        let tokenizer = Arc::new(tokenizer);
         let backend = backend::load(path, &gguf, tokenizer.vocab_size(), &options)?;
         let cap = options.context_cap.unwrap_or(usize::MAX);
         let context_length = backend.context_length().min(cap);

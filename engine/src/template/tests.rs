@@ -215,3 +215,18 @@ fn model_path() -> std::path::PathBuf {
         panic!("no {CACHED} above {}: run tools/setup.sh or set DIVIDEND_MODEL", env!("CARGO_MANIFEST_DIR"))
     })
 }
+
+#[test]
+fn a_mark_of_calls_that_is_a_control_token_shows() {
+    let gguf = Gguf::read(&model_path()).expect("the real model is readable");
+    let mut tokenizer = Tokenizer::from_gguf(&gguf).expect("the real model's tokenizer is supported");
+    let id = |tokenizer: &Tokenizer, text: &str| tokenizer.encode_with_control(text).expect("any text");
+    let mark = id(&tokenizer, "<repo_name>");
+    assert_eq!((mark.len(), tokenizer.decode(&mark)), (1, String::new()));
+    for text in ["<repo_name>", "<|im_end|>", "no token", ""] {
+        tokenizer.show(text).expect("any text");
+    }
+    assert_eq!(tokenizer.decode(&mark), "<repo_name>");
+    assert_eq!(tokenizer.decode(&id(&tokenizer, "<|im_end|>no token")), "no token");
+    assert_ne!(tokenizer.encode("<repo_name>").expect("any text"), mark, "in a user's text it is none");
+}

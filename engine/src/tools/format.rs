@@ -41,6 +41,15 @@ impl ToolFormat {
         }
     }
 
+    /// The marks that are control tokens in some vocabularies.
+    pub(crate) fn marks(self) -> &'static [&'static str] {
+        match self {
+            Self::Hermes => &["<tool_call>", "</tool_call>"],
+            Self::Mistral => &["[TOOL_CALLS]"],
+            Self::Llama => &["<|python_tag|>"],
+        }
+    }
+
     /// Where a call has its arguments.
     pub(super) fn arguments(self) -> &'static str {
         match self {

@@ -1,22 +1,25 @@
 //! What is accepted, and that every answer under it is as asked for, whatever the choices.
 
+use std::task::Poll;
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::simulation::{Answer, Choice, Noise, answer, compiled, settled};
+use super::simulation::{Answer, Choice, Noise, answer, compiled, pick, settled};
 use super::{CONSTRAINTS, TOKENIZER};
-use crate::constraint::{ConstraintError, Grammar};
+use crate::constraint::{ConstraintError, Grammar, Next};
 use crate::{FinishReason, ToolCallParser, ToolChoice, ToolFormat, ToolGrammar, ToolPiece};
 
 /// Answers by many choices; those that end within `max_tokens`.
 fn answers(grammar: &Grammar, max_tokens: usize) -> Vec<Answer> {
     let grammar = compiled(grammar);
-    let choices = [Choice::Any, Choice::Short];
+    let choices = [Choice::Any, Choice::Short, Choice::Greedy];
     let all = choices.into_iter().flat_map(|choice| (0..12).map(move |seed| (choice, seed)));
     let answers =
         all.map(|(choice, seed)| answer(&grammar, choice, seed, max_tokens).expect("a grammar to follow"));
     let answers: Vec<Answer> = answers.filter(|answer| answer.reason == FinishReason::Stop).collect();
-    assert!(answers.len() >= 6, "only {} of 24 answers ended", answers.len());
+    assert!(answers.len() >= 6, "only {} of 36 answers ended", answers.len());
     answers
 }
 
@@ -49,6 +52,11 @@ fn an_object_has_its_properties_in_their_types_and_no_others() {
         "required": ["name", "age", "tags"],
         "additionalProperties": false,
     });
+    let grammar = Grammar::JsonSchema(schema.clone());
+    for Answer { text, .. } in answers(&grammar, 300) {
+        let places = ["\"name\"", "\"age\"", "\"tags\""].map(|name| text.find(name));
+        assert!(places.is_sorted() && places[0].is_some(), "in the schema's order: {text}");
+    }
     check(schema, |person| {
         let known = ["name", "age", "tags", "note", "weight"];
         let tags = person["tags"].as_array().expect("an array");
@@ -198,6 +206,68 @@ fn masks_depend_on_grammar_and_tokens_alone() {
     );
 }
 
+/// Several answers side by side, as in a batch: one whose mask is late sits out a step, the others go on, and each comes
+/// out as it does alone.
+#[test]
+fn answers_side_by_side_are_as_alone() {
+    let grammars = [
+        compiled(&Grammar::JsonObject),
+        compiled(&Grammar::Regex("([a-z]{1,8} ){5}".to_owned())),
+        compiled(&Grammar::JsonSchema(
+            json!({ "type": "array", "items": { "type": "integer" }, "minItems": 3 }),
+        )),
+    ];
+    let alone: Vec<Vec<u32>> = (0..9)
+        .map(|index| {
+            answer(&grammars[index % 3], Choice::Any, index as u64, 30).expect("a grammar to follow").tokens
+        })
+        .collect();
+    let mut batch: Vec<_> = (0..9)
+        .map(|index| (CONSTRAINTS.start(&grammars[index % 3]), Noise::new(index as u64), Vec::new(), false))
+        .collect();
+    while batch.iter().any(|(.., done)| !done) {
+        let mut waited_for = None;
+        for (index, (constraint, noise, tokens, done)) in
+            batch.iter_mut().enumerate().filter(|(_, row)| !row.3)
+        {
+            let token = match constraint.poll() {
+                Poll::Pending => {
+                    waited_for.get_or_insert(index);
+                    continue;
+                }
+                Poll::Ready(Err(error)) => panic!("{error}"),
+                Poll::Ready(Ok(Next::Complete)) => None,
+                Poll::Ready(Ok(Next::Choose { mask, .. })) => {
+                    let allowed: Vec<u32> = mask.iter().collect();
+                    Some(pick(&allowed, Choice::Any, noise)).filter(|token| !TOKENIZER.ends(*token))
+                }
+            };
+            match token.filter(|_| tokens.len() < 30) {
+                None => *done = true,
+                Some(token) => {
+                    tokens.push(token);
+                    constraint.begin(&[token]).expect("an allowed token");
+                }
+            }
+        }
+        // With nothing to compute, a scheduler waits for one of them.
+        if let Some(index) = waited_for {
+            let _ = batch[index].0.wait(Duration::from_secs(1));
+        }
+    }
+    for (alone, (_, _, tokens, _)) in alone.iter().zip(&batch) {
+        assert_eq!(alone, tokens);
+    }
+}
+
+/// Tokens handed over while the last ones are still being looked at are an error, not a race.
+#[test]
+fn tokens_out_of_turn_are_refused() {
+    let mut constraint = CONSTRAINTS.start(&compiled(&Grammar::JsonObject));
+    assert_eq!(constraint.begin(&[1]), Err(ConstraintError::OutOfTurn));
+    assert_eq!(settled(&mut constraint), Err(ConstraintError::OutOfTurn));
+}
+
 #[test]
 fn a_fork_goes_its_own_way() {
     let grammar = compiled(&Grammar::Choice(vec!["yes, please".to_owned(), "no, thanks".to_owned()]));
@@ -232,9 +302,7 @@ fn forced_tokens_lead_to_the_same_answer_at_once() {
     let mut constraint = CONSTRAINTS.start(&grammar);
     let (mut tokens, mut steps) = (Vec::new(), 0);
     loop {
-        use crate::constraint::Next;
-        use std::task::Poll;
-        let taken = match constraint.wait(std::time::Duration::from_secs(1)) {
+        let taken = match constraint.wait(Duration::from_secs(1)) {
             Poll::Pending => continue,
             Poll::Ready(Ok(Next::Complete)) => break,
             Poll::Ready(Ok(Next::Choose { mask, forced: [] })) => {

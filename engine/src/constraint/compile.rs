@@ -9,7 +9,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
 use super::error::brief;
-use super::{GrammarError, expansion, keywords};
+use super::{GrammarError, expansion, keywords, patterns};
 use crate::tools::ToolGrammar;
 
 /// Longest time that a request waits for its grammar, and how many are compiled at a time. The limits on sizes and
@@ -132,7 +132,7 @@ fn check_regex(regex: &str) -> Result<(), GrammarError> {
     } else if regex.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
         "the regular expression ends with a single backslash"
     } else {
-        return Ok(());
+        return patterns::check(regex);
     };
     Err(GrammarError::Invalid { reason: reason.to_owned() })
 }
@@ -227,4 +227,21 @@ fn run(factory: &ParserFactory, source: Source) -> Result<CompiledGrammar, Gramm
     // The first mask proves that the grammar can be followed at all, and warms the caches that each answer copies.
     matcher.compute_mask().map_err(|error| invalid(&error.to_string()))?;
     Ok(CompiledGrammar { matcher: Arc::new(SharedMatcher(Mutex::new(Box::new(matcher)))) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_grammars_are_compiled_at_a_time() {
+        let slots = Arc::default();
+        let mut taken: Vec<Slot> =
+            (0..COMPILED_AT_A_TIME).map(|_| Slot::take(&slots).expect("a free place")).collect();
+        let refused = Slot::take(&slots).err();
+        assert_eq!(refused, Some(GrammarError::Busy { limit: COMPILED_AT_A_TIME }));
+        assert!(refused.is_some_and(|error| error.is_retryable()));
+        taken.pop();
+        assert!(Slot::take(&slots).is_ok());
+    }
 }

@@ -64,9 +64,9 @@ impl Constraint {
                 self.turn = Turn::Failed(error.clone());
                 Err(error)
             }
-            Turn::Ready(matcher, _) => {
+            Turn::Ready(matcher, Step { fuel, .. }) => {
                 let cancel = matcher.cancellation_handle();
-                self.hand_over(State::Going(matcher, tokens.to_vec()), cancel);
+                self.hand_over(State::Going { matcher, tokens: tokens.to_vec(), fuel }, cancel);
                 Ok(())
             }
             Turn::Computing { cancel, .. } => {
@@ -107,7 +107,7 @@ impl Constraint {
     /// A second answer that goes on from the same tokens; `None` while the mask is being computed or after an error.
     pub fn fork(&self) -> Option<Self> {
         let Turn::Ready(matcher, step) = &self.turn else { return None };
-        let step = Step { mask: step.mask.clone(), forced: step.forced.clone() };
+        let step = Step { mask: step.mask.clone(), forced: step.forced.clone(), fuel: step.fuel };
         let turn = Turn::Ready(Box::new(matcher.deep_clone()), step);
         Some(Self { helper: self.helper.clone(), turn, answer: sync_channel(1).1 })
     }
@@ -142,7 +142,7 @@ impl Constraint {
             Turn::Computing { .. } => Poll::Pending,
             Turn::Failed(error) => Poll::Ready(Err(error.clone())),
             Turn::Ready(_, Step { mask: None, .. }) => Poll::Ready(Ok(Next::Complete)),
-            Turn::Ready(_, Step { mask: Some(mask), forced }) => {
+            Turn::Ready(_, Step { mask: Some(mask), forced, .. }) => {
                 Poll::Ready(Ok(Next::Choose { mask, forced }))
             }
         }

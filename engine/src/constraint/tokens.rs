@@ -21,8 +21,8 @@ const MAX_TOKENS: usize = (1 << 24) - 2;
 
 /// Fuel of one compilation and of one mask, in the library's units (some 14 to 50 per microsecond), and sizes. A mask
 /// that uses all of its fuel takes some tens of milliseconds.
-const INITIAL_FUEL: u64 = 1_000_000;
-const STEP_FUEL: u64 = 200_000;
+const INITIAL_FUEL: u64 = 500_000;
+const STEP_FUEL: u64 = 100_000;
 const STEP_ITEMS: usize = 50_000;
 /// A state takes one to two kilobytes.
 const LEXER_STATES: usize = 20_000;

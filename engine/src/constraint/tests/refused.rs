@@ -189,8 +189,16 @@ fn hostile_regular_expressions_end() {
                     "{hostile}: {ended:?}"
                 );
             }
-            Err(error) => assert!(matches!(error, GrammarError::Invalid { .. }), "{hostile}: {error}"),
+            Err(error) => {
+                let expected = matches!(error, GrammarError::Invalid { .. } | GrammarError::TooLarge { .. });
+                assert!(expected, "{hostile}: {error}");
+            }
         }
+    }
+    for large in ["((a{1000}){1000}){1000}", "(\\w{1,200}\\s?){200}"] {
+        assert!(matches!(regex(large), Err(GrammarError::TooLarge { .. })), "{large:?}");
+        let pattern = json!({ "type": "string", "pattern": large });
+        assert!(matches!(compile(pattern), Err(GrammarError::TooLarge { .. })), "{large:?}");
     }
     for malformed in ["(", "\\", "[z-a]", "\\1", "(?=ahead)", ""] {
         assert!(matches!(regex(malformed), Err(GrammarError::Invalid { .. })), "{malformed:?}");

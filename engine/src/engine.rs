@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::backend::{self, Backend};
 use crate::constraint::{CompiledGrammar, Constraint, Constraints, Grammar, GrammarError};
 use crate::gguf::Gguf;
-use crate::request::{ChatMessage, GenerateRequest};
+use crate::request::{ChatMessage, ChatOptions, GenerateRequest};
 use crate::scheduler::{Scheduler, SchedulerLimits};
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+use crate::tools::ToolFormat;
 use crate::{Adapters, EngineError, EngineOptions, Generation, SubmitError};
 
 pub use crate::scheduler::{EngineStats, Health, Histogram, Refused};
@@ -87,8 +88,13 @@ impl Engine {
         options.check()?;
         let gguf = Gguf::read(path)?;
         backend::check_family(&gguf)?;
-        let tokenizer = Arc::new(Tokenizer::from_gguf(&gguf)?);
+        let mut tokenizer = Tokenizer::from_gguf(&gguf)?;
         let template = ChatTemplate::from_gguf(&gguf, &tokenizer)?;
+        let format = template.as_ref().and_then(ChatTemplate::tool_format);
+        for mark in format.map_or(&[] as &[&str], ToolFormat::marks) {
+            tokenizer.show(mark)?;
+        }
+        let tokenizer = Arc::new(tokenizer);
         let progress = Progress::new(&gguf, progress);
         let packed = |bytes| progress.advance(bytes);
         let backend = backend::load(path, &gguf, tokenizer.vocab_size(), &options, &packed)?;
@@ -125,7 +131,7 @@ impl Engine {
     /// The conversation as the model's own template lays it out, ready for the assistant's answer. For
     /// reading; [`Engine::encode_chat`] is what to generate from.
     pub fn render_chat(&self, messages: &[ChatMessage]) -> Result<String, EngineError> {
-        self.template()?.render(messages)
+        self.render_chat_with(messages, &ChatOptions::default())
     }
 
     /// The conversation as token ids, ready for the assistant's answer.
@@ -133,7 +139,30 @@ impl Engine {
     /// Control tokens come from the template alone. A message that contains the text of one, such as
     /// `<|im_end|>`, is encoded as that text, so nobody can end his turn and speak as another role.
     pub fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, EngineError> {
-        self.template()?.encode(messages, &self.model.tokenizer)
+        self.encode_chat_with(messages, &ChatOptions::default())
+    }
+
+    /// As [`Engine::render_chat`], with tools and the time.
+    pub fn render_chat_with(
+        &self,
+        messages: &[ChatMessage],
+        options: &ChatOptions<'_>,
+    ) -> Result<String, EngineError> {
+        self.template()?.render(messages, options)
+    }
+
+    /// As [`Engine::encode_chat`], with tools and the time. Names, descriptions and arguments stay text as messages do.
+    pub fn encode_chat_with(
+        &self,
+        messages: &[ChatMessage],
+        options: &ChatOptions<'_>,
+    ) -> Result<Vec<u32>, EngineError> {
+        self.template()?.encode(messages, options, &self.model.tokenizer)
+    }
+
+    /// How the model writes calls of tools; `None` if its template has no tools, or an unknown format.
+    pub fn tool_format(&self) -> Option<ToolFormat> {
+        self.model.template.as_ref()?.tool_format()
     }
 
     /// `text` as token ids. Text that looks like a control token stays text.

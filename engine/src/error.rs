@@ -64,6 +64,9 @@ pub enum EngineError {
     /// The chat template is missing, malformed, refuses the conversation or runs away.
     #[error("chat template: {0}")]
     Template(String),
+    /// Tools were given that cannot be used: the model's template has none, or they are malformed.
+    #[error("tools: {0}")]
+    Tools(String),
     /// An option of [`crate::EngineOptions`] is out of range.
     #[error("engine option {option} is {found}; it must be {expected}")]
     Option {

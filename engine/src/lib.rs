@@ -33,6 +33,7 @@ mod scheduler;
 mod template;
 mod text;
 mod tokenizer;
+mod tools;
 mod turn;
 
 pub use constraint::{CompiledGrammar, Constraint, ConstraintError, Grammar, GrammarError, Next, TokenMask};
@@ -44,5 +45,6 @@ pub use generation::Generation;
 pub use gguf::{Gguf, Value};
 pub use lora::{Adapter, AdapterError, AdapterInfo, AdapterUsage, Adapters};
 pub use options::{BackendKind, EngineOptions, PrefixSharing};
-pub use request::{ChatMessage, GenerateRequest, Priority, Sampling};
+pub use request::{ChatMessage, ChatOptions, GenerateRequest, Priority, Sampling, ToolCall};
 pub use tokenizer::JsonTokenizer;
+pub use tools::{ToolCallParser, ToolChoice, ToolFormat, ToolGrammar, ToolPiece};

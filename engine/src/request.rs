@@ -2,23 +2,53 @@
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::{Adapter, CompiledGrammar};
 
 /// One message of a conversation, under the roles that the model's chat template knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChatMessage {
-    /// "system", "user", "assistant", …
+    /// "system", "user", "assistant", "tool", …
     pub role: String,
     /// The message itself. Text that looks like a control token stays text: see
     /// [`crate::Engine::encode_chat`].
     pub content: String,
+    /// Of a tool's message: the tool's name. Of others: who speaks. Few templates show it.
+    pub name: Option<String>,
+    /// Of an assistant's message: the tools that it called.
+    pub tool_calls: Vec<ToolCall>,
+    /// Of a tool's message: the call that it answers.
+    pub tool_call_id: Option<String>,
 }
 
 impl ChatMessage {
     /// A message of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self { role: role.into(), content: content.into(), ..Self::default() }
     }
+}
+
+/// A tool that the assistant called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Its id, which the tool's message repeats. A call that a model has just written has none, but for Mistral's.
+    pub id: Option<String>,
+    /// The function's name.
+    pub name: String,
+    /// The arguments by name: a JSON object. OpenAI's messages hold it as text: parse it first.
+    pub arguments: Value,
+}
+
+/// What else a chat template is given.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ChatOptions<'a> {
+    /// Tools that the model may call, as OpenAI describes them: `{"type": "function", "function": {"name", "description",
+    /// "parameters"}}`. Empty for none.
+    pub tools: &'a [Value],
+    /// Seconds since 1970, for templates that show the date (`strftime_now`, in UTC). With `None` they show their own
+    /// or none, and the same conversation gives the same prompt on every day.
+    pub now_s: Option<i64>,
 }
 
 /// How the next token is chosen: penalties and bias change the logits, the temperature divides them, then `top_k`, `min_p`

@@ -8,8 +8,9 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
-use super::error::first_line;
-use super::{GrammarError, expansion, keywords};
+use super::error::brief;
+use super::{GrammarError, expansion, keywords, patterns};
+use crate::tools::ToolGrammar;
 
 /// Longest time that a request waits for its grammar, and how many are compiled at a time. The limits on sizes and
 /// fuel end a compilation, usually within milliseconds: this only bounds what is left of the worst.
@@ -39,6 +40,8 @@ pub enum Grammar {
     Regex(String),
     /// One of these texts.
     Choice(Vec<String>),
+    /// Calls of tools.
+    Tools(ToolGrammar),
 }
 
 /// What is handed to `llguidance`.
@@ -90,6 +93,14 @@ fn checked(grammar: &Grammar) -> Result<Source, GrammarError> {
         Grammar::JsonObject => schema_source(&json!({ "type": "object" })).map(Source::Schema),
         Grammar::Regex(regex) => check_regex(regex).map(|()| Source::Regex(regex.clone())),
         Grammar::Choice(texts) => choice(texts).map(Source::Lark),
+        Grammar::Tools(calls) => {
+            let schema = schema_source(&calls.schema)?;
+            let [before, between, after] =
+                [&calls.before, &calls.between, &calls.after].map(|text| lark_string(text));
+            // More calls may follow, if the format has something to put between them.
+            let more = if calls.between.is_empty() { String::new() } else { format!(" ({between} call)*") };
+            Ok(Source::Lark(format!("start: {before} call{more} {after}\ncall: %json {schema}")))
+        }
     }
 }
 
@@ -121,7 +132,7 @@ fn check_regex(regex: &str) -> Result<(), GrammarError> {
     } else if regex.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1 {
         "the regular expression ends with a single backslash"
     } else {
-        return Ok(());
+        return patterns::check(regex);
     };
     Err(GrammarError::Invalid { reason: reason.to_owned() })
 }
@@ -209,11 +220,28 @@ fn run(factory: &ParserFactory, source: Source) -> Result<CompiledGrammar, Gramm
         Source::Lark(text) => TopLevelGrammar::from_lark(text),
     };
     let mut matcher = Matcher::new(factory.create_parser(grammar)).into_cancellable();
-    let invalid = |reason: &str| GrammarError::Invalid { reason: first_line(reason) };
+    let invalid = |reason: &str| GrammarError::Invalid { reason: brief(reason) };
     if let Some(error) = matcher.get_error() {
         return Err(invalid(&error));
     }
     // The first mask proves that the grammar can be followed at all, and warms the caches that each answer copies.
     matcher.compute_mask().map_err(|error| invalid(&error.to_string()))?;
     Ok(CompiledGrammar { matcher: Arc::new(SharedMatcher(Mutex::new(Box::new(matcher)))) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_grammars_are_compiled_at_a_time() {
+        let slots = Arc::default();
+        let mut taken: Vec<Slot> =
+            (0..COMPILED_AT_A_TIME).map(|_| Slot::take(&slots).expect("a free place")).collect();
+        let refused = Slot::take(&slots).err();
+        assert_eq!(refused, Some(GrammarError::Busy { limit: COMPILED_AT_A_TIME }));
+        assert!(refused.is_some_and(|error| error.is_retryable()));
+        taken.pop();
+        assert!(Slot::take(&slots).is_ok());
+    }
 }

@@ -73,7 +73,8 @@ impl GrammarError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConstraintError {
-    /// The next mask needs more than the fuel that one mask may take. The same tokens always end here.
+    /// The tokens just chosen, or the next mask, need more than the fuel that one step may take. The same tokens always
+    /// end here.
     #[error("the grammar became too complex to follow: {reason}")]
     TooComplex {
         /// What ran out.
@@ -85,11 +86,11 @@ pub enum ConstraintError {
         /// The limit.
         limit: Duration,
     },
-    /// A token that the mask did not allow, or no token of the vocabulary can follow.
-    #[error("the answer left its grammar: {reason}")]
+    /// Tokens that the last mask did not allow.
+    #[error("the mask does not allow the tokens {tokens:?}")]
     Strayed {
-        /// What happened.
-        reason: String,
+        /// The tokens.
+        tokens: Vec<u32>,
     },
     /// Called out of turn: tokens were handed over before the mask for them was taken.
     #[error("tokens were given to a constraint that is still computing")]
@@ -99,10 +100,11 @@ pub enum ConstraintError {
     Stopped,
 }
 
-/// The first line of a library's message, of bounded length.
-pub(super) fn first_line(message: &str) -> String {
+/// A library's message on one line, of bounded length, without what follows its first empty or tagged line.
+pub(super) fn brief(message: &str) -> String {
     const MOST: usize = 300;
-    let line = message.lines().next().unwrap_or_default().trim();
-    let end = line.char_indices().nth(MOST).map_or(line.len(), |(end, _)| end);
-    line[..end].to_owned()
+    let lines = message.lines().map(str::trim);
+    let told = lines.take_while(|line| !matches!(*line, "<non-verbose/>" | "<state>" | "<backtrace>"));
+    let text = told.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    text.chars().take(MOST).collect()
 }

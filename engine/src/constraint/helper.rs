@@ -8,8 +8,11 @@ use llguidance::Matcher;
 use llguidance::api::StopReason;
 
 use super::compile::SharedMatcher;
-use super::error::first_line;
+use super::error::brief;
 use super::{ConstraintError, TokenMask};
+
+/// Fuel that one answer may take in all its steps together: what was computed is kept, so this bounds its memory.
+const ANSWER_FUEL: u64 = 1_000_000;
 
 /// What an answer may do next, from the helper.
 #[derive(Debug)]
@@ -18,6 +21,18 @@ pub(super) struct Step {
     pub(super) mask: Option<TokenMask>,
     /// The tokens that must come next, whatever the model says.
     pub(super) forced: Vec<u32>,
+    /// Fuel that the answer has taken so far.
+    pub(super) fuel: u64,
+}
+
+impl Step {
+    /// Whether an answer may go on with `tokens`.
+    pub(super) fn allows(&self, tokens: &[u32]) -> bool {
+        match (&self.mask, tokens) {
+            (Some(mask), [token]) => mask.allows(*token),
+            _ => !tokens.is_empty() && tokens == self.forced,
+        }
+    }
 }
 
 /// The state of an answer's grammar and what it allows.
@@ -28,7 +43,7 @@ pub(super) enum State {
     /// An answer that begins.
     Fresh(Arc<SharedMatcher>),
     /// An answer under way, after its next tokens.
-    Going(Box<Matcher>, Vec<u32>),
+    Going { matcher: Box<Matcher>, tokens: Vec<u32>, fuel: u64 },
 }
 
 /// One mask to compute.
@@ -74,35 +89,32 @@ fn work(queue: &Receiver<Job>) {
 }
 
 fn compute(state: State) -> Answer {
-    let mut matcher = match state {
-        State::Fresh(shared) => shared.copy(),
-        State::Going(mut matcher, tokens) => {
+    let (mut matcher, fuel) = match state {
+        State::Fresh(shared) => (shared.copy(), 0),
+        State::Going { mut matcher, tokens, fuel } => {
             if let Err(error) = matcher.consume_tokens(&tokens) {
-                return Err(failed(&matcher, &error.to_string()));
+                return Err(failed(&error.to_string()));
             }
-            matcher
+            (matcher, fuel)
         }
     };
     let stopped = matcher.stop_reason();
     if matches!(stopped, StopReason::NoExtension | StopReason::EndOfSentence) {
-        return Ok((matcher, Step { mask: None, forced: Vec::new() }));
+        return Ok((matcher, Step { mask: None, forced: Vec::new(), fuel }));
     }
     let forced = matcher.compute_ff_tokens();
-    match matcher.compute_mask() {
-        Ok(set) => {
-            let tokens = set.len();
-            let mask = TokenMask::new(set.into(), tokens);
-            Ok((matcher, Step { mask: Some(mask), forced }))
-        }
-        Err(error) => Err(failed(&matcher, &error.to_string())),
+    let set = matcher.compute_mask().map_err(|error| failed(&error.to_string()))?;
+    let spent = matcher.last_step_stats().map_or(0, |stats| stats.lexer_cost);
+    let fuel = fuel.saturating_add(spent);
+    if fuel > ANSWER_FUEL {
+        return Err(failed(&format!("it took more than {ANSWER_FUEL} units of fuel")));
     }
+    let tokens = set.len();
+    let mask = TokenMask::new(set.into(), tokens);
+    Ok((matcher, Step { mask: Some(mask), forced, fuel }))
 }
 
-/// A cancelled computation was cancelled for its time, by the one who then no longer asks.
-fn failed(matcher: &Matcher, message: &str) -> ConstraintError {
-    let reason = first_line(message);
-    match matcher.stop_reason() {
-        StopReason::LexerTooComplex | StopReason::ParserTooComplex => ConstraintError::TooComplex { reason },
-        _ => ConstraintError::Strayed { reason },
-    }
+/// The tokens were in the mask, so it can only be a limit. (Or a cancellation: then nobody asks any more.)
+fn failed(message: &str) -> ConstraintError {
+    ConstraintError::TooComplex { reason: brief(message) }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::GrammarError;
+use super::{GrammarError, patterns};
 
 /// Most values (objects, arrays, texts, numbers, …) in a schema, and bytes of text.
 pub(super) const MAX_VALUES: usize = 5_000;
@@ -205,7 +205,7 @@ fn check_assertion(keyword: &str, value: &Value, at: &str) -> Result<(), Grammar
 
 fn check_pattern(keyword: &str, pattern: &str, at: &str) -> Result<(), GrammarError> {
     if pattern.len() <= MAX_PATTERN_BYTES {
-        return Ok(());
+        return patterns::check(pattern);
     }
     let found = format!("{keyword} of {} bytes", pattern.len());
     Err(unsupported(found, at, &format!("; at most {MAX_PATTERN_BYTES}")))

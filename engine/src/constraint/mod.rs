@@ -14,6 +14,7 @@ mod expansion;
 mod helper;
 mod keywords;
 mod mask;
+mod patterns;
 mod sequence;
 mod tokens;
 

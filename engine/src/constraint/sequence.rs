@@ -55,12 +55,18 @@ impl Constraint {
         constraint
     }
 
-    /// Goes on with tokens that the last mask allowed: one of it, or all of `forced`. Returns at once.
+    /// Goes on with tokens that the last mask allowed: one of it, or all of `forced`. Returns at once. A token that ends
+    /// the answer is not handed over.
     pub fn begin(&mut self, tokens: &[u32]) -> Result<(), ConstraintError> {
         match std::mem::replace(&mut self.turn, Turn::Failed(ConstraintError::OutOfTurn)) {
-            Turn::Ready(matcher, _) => {
+            Turn::Ready(_, step) if !step.allows(tokens) => {
+                let error = ConstraintError::Strayed { tokens: tokens.to_vec() };
+                self.turn = Turn::Failed(error.clone());
+                Err(error)
+            }
+            Turn::Ready(matcher, Step { fuel, .. }) => {
                 let cancel = matcher.cancellation_handle();
-                self.hand_over(State::Going(matcher, tokens.to_vec()), cancel);
+                self.hand_over(State::Going { matcher, tokens: tokens.to_vec(), fuel }, cancel);
                 Ok(())
             }
             Turn::Computing { cancel, .. } => {
@@ -101,7 +107,7 @@ impl Constraint {
     /// A second answer that goes on from the same tokens; `None` while the mask is being computed or after an error.
     pub fn fork(&self) -> Option<Self> {
         let Turn::Ready(matcher, step) = &self.turn else { return None };
-        let step = Step { mask: step.mask.clone(), forced: step.forced.clone() };
+        let step = Step { mask: step.mask.clone(), forced: step.forced.clone(), fuel: step.fuel };
         let turn = Turn::Ready(Box::new(matcher.deep_clone()), step);
         Some(Self { helper: self.helper.clone(), turn, answer: sync_channel(1).1 })
     }
@@ -136,7 +142,7 @@ impl Constraint {
             Turn::Computing { .. } => Poll::Pending,
             Turn::Failed(error) => Poll::Ready(Err(error.clone())),
             Turn::Ready(_, Step { mask: None, .. }) => Poll::Ready(Ok(Next::Complete)),
-            Turn::Ready(_, Step { mask: Some(mask), forced }) => {
+            Turn::Ready(_, Step { mask: Some(mask), forced, .. }) => {
                 Poll::Ready(Ok(Next::Choose { mask, forced }))
             }
         }

@@ -7,7 +7,7 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
 use super::GrammarError;
-use super::error::first_line;
+use super::error::brief;
 use crate::tokenizer::Tokenizer;
 
 /// Longest token that an answer under a grammar can contain, in bytes; the trie can go no deeper than 1,024.
@@ -21,8 +21,8 @@ const MAX_TOKENS: usize = (1 << 24) - 2;
 
 /// Fuel of one compilation and of one mask, in the library's units (some 14 to 50 per microsecond), and sizes. A mask
 /// that uses all of its fuel takes some tens of milliseconds.
-const INITIAL_FUEL: u64 = 1_000_000;
-const STEP_FUEL: u64 = 200_000;
+const INITIAL_FUEL: u64 = 500_000;
+const STEP_FUEL: u64 = 100_000;
 const STEP_ITEMS: usize = 50_000;
 /// A state takes one to two kilobytes.
 const LEXER_STATES: usize = 20_000;
@@ -57,7 +57,7 @@ pub(super) fn factory(tokenizer: &Arc<Tokenizer>) -> Result<ParserFactory, Gramm
     let environment: TokEnv = Arc::new(table);
     let slices = SlicedBiasComputer::json_slices();
     let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
-        .map_err(|error| GrammarError::Vocabulary { reason: first_line(&error.to_string()) })?;
+        .map_err(|error| GrammarError::Vocabulary { reason: brief(&error.to_string()) })?;
     factory.quiet();
     let limits = factory.limits_mut();
     limits.initial_lexer_fuel = INITIAL_FUEL;

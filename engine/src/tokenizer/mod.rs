@@ -112,6 +112,17 @@ impl Tokenizer {
         })
     }
 
+    /// Makes a control token show in answers as its text, if the vocabulary has it: a mark that begins calls of tools
+    /// must be seen by what looks for them. Tokens that end an answer never show.
+    pub(crate) fn show(&mut self, text: &str) -> Result<(), EngineError> {
+        let ids = self.encode_with_control(text)?;
+        let shown = ids.last().filter(|id| self.bytes(**id).is_empty() && !self.ends(**id));
+        if let Some(bytes) = shown.and_then(|id| self.bytes.get_mut(*id as usize)) {
+            *bytes = text.as_bytes().into();
+        }
+        Ok(())
+    }
+
     pub(crate) fn vocab_size(&self) -> usize {
         self.bytes.len()
     }

@@ -12,6 +12,8 @@ use crate::constraint::{CompiledGrammar, Constraint, ConstraintError, Grammar, N
 pub(super) enum Choice {
     /// Any allowed token.
     Any,
+    /// Always the allowed token that the seed ranks first, as a greedy sampler takes the likeliest.
+    Greedy,
     /// Any allowed token, but one that ends the answer or closes something as soon as it is allowed.
     Short,
 }
@@ -70,13 +72,17 @@ pub(super) fn answer(
 ) -> Result<Answer, ConstraintError> {
     let mut constraint = CONSTRAINTS.start(grammar);
     let mut noise = Noise::new(seed);
+    let ranked = |token: &&u32| Noise::new(seed ^ (u64::from(**token) << 20)).below(1 << 30);
     let (mut tokens, mut reason) = (Vec::new(), FinishReason::Length);
     while tokens.len() < max_tokens {
         let Some(allowed) = settled(&mut constraint)? else {
             reason = FinishReason::Stop;
             break;
         };
-        let token = pick(&allowed, choice, &mut noise);
+        let token = match choice {
+            Choice::Greedy => *allowed.iter().max_by_key(ranked).expect("a mask is never empty"),
+            _ => pick(&allowed, choice, &mut noise),
+        };
         if TOKENIZER.ends(token) {
             reason = FinishReason::Stop;
             break;
@@ -92,7 +98,7 @@ pub(super) fn answer(
     Ok(Answer { text, tokens, reason })
 }
 
-fn pick(allowed: &[u32], choice: Choice, noise: &mut Noise) -> u32 {
+pub(super) fn pick(allowed: &[u32], choice: Choice, noise: &mut Noise) -> u32 {
     if let Choice::Short = choice {
         let closes = |token: &&u32| {
             let bytes = TOKENIZER.bytes(**token);

@@ -1,12 +1,21 @@
 //! Chat templates: Jinja text from the GGUF, run in bounds.
 
+mod python;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, Write};
 
+use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, context, syntax::SyntaxConfig};
+use serde_json::Value;
 
 use crate::gguf::Gguf;
-use crate::tokenizer::{ControlTokens, Tokenizer};
-use crate::{ChatMessage, EngineError};
+use crate::tokenizer::Tokenizer;
+use crate::tools::{self, ToolFormat};
+use crate::{ChatMessage, ChatOptions, EngineError};
 
 /// Metadata key of the template.
 pub(crate) const TEMPLATE_KEY: &str = "tokenizer.chat_template";
@@ -23,7 +32,8 @@ const NAME: &str = "chat";
 
 /// A model's own way of laying out a conversation.
 ///
-/// `strftime_now` is deliberately absent: the same conversation gives the same prompt on every day.
+/// `strftime_now` is defined only if the caller says what time it is: otherwise the same conversation gives the same
+/// prompt on every day.
 #[derive(Debug)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
@@ -46,6 +56,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(template_error)?);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", python::tojson);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -53,21 +64,57 @@ impl ChatTemplate {
         Ok(Self { environment, source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
+    /// How this template has models write calls of tools; `None` if it knows no tools, or a format that is not known here.
+    pub(crate) fn tool_format(&self) -> Option<ToolFormat> {
+        ToolFormat::detect(&self.source)
+    }
+
     /// The conversation as text, up to where the assistant's answer begins.
-    pub(crate) fn render(&self, messages: &[ChatMessage]) -> Result<String, EngineError> {
+    pub(crate) fn render(
+        &self,
+        messages: &[ChatMessage],
+        options: &ChatOptions<'_>,
+    ) -> Result<String, EngineError> {
+        self.check_tools(messages, options)?;
+        let tools: Value = options.tools.iter().cloned().collect();
+        self.render_values(&values::messages(messages), &tools, options.now_s)
+    }
+
+    /// The conversation as token ids. Only the template's own text yields control tokens.
+    pub(crate) fn encode(
+        &self,
+        messages: &[ChatMessage],
+        options: &ChatOptions<'_>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<u32>, EngineError> {
+        self.check_tools(messages, options)?;
+        let messages = values::messages(messages);
+        let tools: Value = options.tools.iter().cloned().collect();
+        let mark = self.unused_character(&messages, &tools)?;
+        let guarded = |value: &Value| values::guarded(value, tokenizer.control(), mark);
+        let text = self.render_values(&guarded(&messages), &guarded(&tools), options.now_s)?;
+        tokenizer.encode_guarded(&text, mark)
+    }
+
+    fn render_values(
+        &self,
+        messages: &Value,
+        tools: &Value,
+        now_s: Option<i64>,
+    ) -> Result<String, EngineError> {
+        let count = |list: &Value| list.as_array().map_or(0, Vec::len);
         let mut environment = self.environment.clone();
-        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
+        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * (count(messages) + count(tools)) as u64));
+        if let Some(now_s) = now_s {
+            environment.add_function("strftime_now", move |format: &str| python::strftime(now_s, format));
+        }
         let template = environment.get_template(NAME).map_err(template_error)?;
-        let list: Vec<_> = messages
-            .iter()
-            .map(|message| context! { role => &message.role, content => &message.content })
-            .collect();
         let values = context! {
-            messages => list,
+            messages => minijinja::Value::from(Serde(messages)),
             add_generation_prompt => true,
             bos_token => &self.bos,
             eos_token => &self.eos,
-            tools => (),
+            tools => (count(tools) > 0).then(|| minijinja::Value::from(Serde(tools))),
             documents => (),
         };
         let mut out = Bounded { bytes: Vec::new() };
@@ -75,33 +122,32 @@ impl ChatTemplate {
         String::from_utf8(out.bytes).map_err(|error| EngineError::Template(error.to_string()))
     }
 
-    /// The conversation as token ids. Only the template's own text yields control tokens.
-    pub(crate) fn encode(
-        &self,
-        messages: &[ChatMessage],
-        tokenizer: &Tokenizer,
-    ) -> Result<Vec<u32>, EngineError> {
-        let mark = self.unused_character(messages)?;
-        let guarded = guard(messages, tokenizer.control(), mark);
-        tokenizer.encode_guarded(&self.render(&guarded)?, mark)
+    /// Tools that the template would silently leave out are refused.
+    fn check_tools(&self, messages: &[ChatMessage], options: &ChatOptions<'_>) -> Result<(), EngineError> {
+        let calls =
+            messages.iter().any(|message| !message.tool_calls.is_empty() || message.tool_call_id.is_some());
+        if options.tools.is_empty() && !calls {
+            return Ok(());
+        }
+        if self.tool_format().is_none() {
+            return Err(EngineError::Tools(
+                "this model's chat template has no tools, or writes calls in a format that is not known; known are \
+                 Hermes and Qwen (<tool_call>), Llama 3 (JSON) and Mistral ([TOOL_CALLS])"
+                    .to_owned(),
+            ));
+        }
+        tools::check(options.tools)
     }
 
     /// A character that occurs nowhere: one of the 32 that Unicode keeps for uses inside a program.
-    fn unused_character(&self, messages: &[ChatMessage]) -> Result<char, EngineError> {
+    fn unused_character(&self, messages: &Value, tools: &Value) -> Result<char, EngineError> {
         let used = |mark: char| {
-            let in_message =
-                |message: &ChatMessage| message.content.contains(mark) || message.role.contains(mark);
-            self.source.contains(mark) || messages.iter().any(in_message)
+            self.source.contains(mark) || values::contains(messages, mark) || values::contains(tools, mark)
         };
         ('\u{fdd0}'..='\u{fdef}').find(|mark| !used(*mark)).ok_or_else(|| {
             EngineError::Template("the messages use all of the noncharacters U+FDD0 to U+FDEF".to_owned())
         })
     }
-}
-
-fn guard(messages: &[ChatMessage], control: &ControlTokens, mark: char) -> Vec<ChatMessage> {
-    let guard = |text: &str| control.guard(text, mark);
-    messages.iter().map(|message| ChatMessage::new(guard(&message.role), guard(&message.content))).collect()
 }
 
 /// The whole chain of causes: the outermost alone often only says that a call failed.
@@ -135,12 +181,12 @@ impl Write for Bounded {
 }
 
 #[cfg(test)]
-mod tests {
+mod bounds {
     use super::*;
 
     fn render(source: &str, messages: &[ChatMessage]) -> Result<String, String> {
         let template = ChatTemplate::new(source, "<s>", "</s>").map_err(|error| error.to_string())?;
-        template.render(messages).map_err(|error| error.to_string())
+        template.render(messages, &ChatOptions::default()).map_err(|error| error.to_string())
     }
 
     #[test]

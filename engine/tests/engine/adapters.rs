@@ -75,7 +75,7 @@ fn a_running_answer_keeps_the_version_that_it_began_with() {
     assert_eq!(rig.engine.adapters().resident("style"), None);
     let (mut text, mut tokens) = (String::new(), 0);
     while let Some(event) = running.blocking_next() {
-        if let Event::Token { text: piece, tokens: more } = event {
+        if let Event::Token { text: piece, tokens: more, .. } = event {
             text.push_str(&piece);
             tokens += more;
         }

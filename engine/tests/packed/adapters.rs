@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use dividend_engine::packed::{Chunk, Isa, KvType, Options, PackedModel};
+use dividend_engine::packed::{Chunk, Isa, KvType, Options, PackedModel, Scope};
 use dividend_engine::{Adapter, AdapterError, digest_file};
 use proptest::prelude::*;
 use safetensors::tensor::Dtype;
@@ -57,7 +57,8 @@ fn read(peft: &Peft, model: &PackedModel) -> Adapter {
 
 /// The logits after a prompt with an adapter, appended in chunks.
 fn adapted(model: &mut PackedModel, adapter: &Adapter, prompt: &[u32], chunk: usize) -> Vec<f32> {
-    let (sequence, cached) = model.open_with_adapter(&[], adapter).expect("an adapter of this base");
+    let (sequence, cached) =
+        model.open_with_adapter(Scope::default(), &[], adapter).expect("an adapter of this base");
     assert_eq!(cached, 0);
     let mut last = Vec::new();
     for tokens in prompt.chunks(chunk) {
@@ -157,7 +158,9 @@ fn company_of_other_adapters_changes_nothing() {
             let sequences: Vec<_> = streams
                 .iter()
                 .map(|(adapter, _)| match adapter {
-                    Some(adapter) => together.open_with_adapter(&[], adapter).expect("it fits").0,
+                    Some(adapter) => {
+                        together.open_with_adapter(Scope::default(), &[], adapter).expect("it fits").0
+                    }
                     None => together.open(),
                 })
                 .collect();
@@ -193,7 +196,7 @@ fn what_one_adapter_computed_is_not_reused_for_another() {
         [("base", None, &base), ("one", Some(&one), &expected), ("other", Some(&other), &others)]
     {
         let (sequence, found) = match adapter {
-            Some(adapter) => model.open_with_adapter(&prompt, adapter).expect("it fits"),
+            Some(adapter) => model.open_with_adapter(Scope::default(), &prompt, adapter).expect("it fits"),
             None => model.open_with_prefix(&prompt),
         };
         cached.insert(name, found);
@@ -209,7 +212,7 @@ fn what_one_adapter_computed_is_not_reused_for_another() {
     }
     assert_eq!(cached, HashMap::from([("base", 48), ("one", 48), ("other", 48)]));
     // The same weights read once more are another version; nothing is taken over.
-    assert_eq!(model.open_with_adapter(&prompt, &again).expect("it fits").1, 0);
+    assert_eq!(model.open_with_adapter(Scope::default(), &prompt, &again).expect("it fits").1, 0);
 }
 
 #[test]
@@ -229,9 +232,10 @@ fn an_adapter_says_what_it_is_and_fits_its_base_alone() {
     // Eight bits and their scales, in whole columns of 16 outputs.
     assert_eq!(info.bytes, 3 * (2 * 2 + 4 + 2) * 32 + 3 * (2 * 16 + 4 * 4 + 2 * 4) * 64);
     let (_folder, wider) = Tiny { hidden: 128, ..tiny }.write();
-    let error = load(&wider, OPTIONS).open_with_adapter(&[1], &adapter).expect_err("another base");
+    let error =
+        load(&wider, OPTIONS).open_with_adapter(Scope::default(), &[1], &adapter).expect_err("another base");
     assert!(matches!(error, AdapterError::Unsupported { .. }), "{error}");
-    assert!(model.open_with_adapter(&[1], &adapter).is_ok());
+    assert!(model.open_with_adapter(Scope::default(), &[1], &adapter).is_ok());
 }
 
 /// Reads an adapter whose tensors have been changed.
@@ -334,7 +338,7 @@ fn files_that_are_too_large_or_absent_are_refused_unread() {
 
 fn outcome(folder: &Path, model: &mut PackedModel) -> Result<(), AdapterError> {
     let adapter = Adapter::read(folder, &model.adapter_base())?;
-    let (sequence, _) = model.open_with_adapter(&[], &adapter).expect("it fits");
+    let (sequence, _) = model.open_with_adapter(Scope::default(), &[], &adapter).expect("it fits");
     model.step(&[Chunk { sequence, tokens: &[1, 2], logits: true }]).expect("room");
     model.close(sequence);
     Ok(())

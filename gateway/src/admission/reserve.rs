@@ -216,7 +216,7 @@ impl Reserved {
         let paid = self.payment_standing(gateway);
         let guard = gateway.meter.open_call(self.opening).map_err(unmetered)?;
         // Vectors are one answer.
-        let choices = self.prepared.choices().max(1);
+        let (choices, tools) = (self.prepared.choices().max(1), self.prepared.tools);
         let job = Job {
             prepared: self.prepared,
             max_tokens: self.max_tokens,
@@ -226,7 +226,7 @@ impl Reserved {
         };
         let generation = self.served.backend.submit(job).map_err(ApiError::from)?;
         let payment = paid.map(|response| PaymentResponse { call: guard.id().to_string(), ..response });
-        let answer = Answering { generation, choices };
+        let answer = Answering { generation, choices, tools };
         Ok(Call::new(gateway.clone(), answer, guard, self.hold, place, self.permit, payment))
     }
 

@@ -97,6 +97,7 @@ fn prepare(backend: &dyn Backend, query: Query) -> Result<Prepared, ApiError> {
         PrepareError::Prompt(error) => ApiError::invalid(param, format!("cannot be encoded: {error}")),
         PrepareError::Parameter(error) => error.into(),
         PrepareError::Endpoint { .. } => ApiError::unsupported("model", error.to_string()),
+        PrepareError::Tools(_) => ApiError::invalid("tools", error.to_string()),
         PrepareError::Adapter(error) => {
             tracing::error!(%error, "an adapter cannot be read");
             let reason = "its adapter cannot be read".to_owned();

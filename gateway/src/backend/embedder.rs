@@ -60,7 +60,11 @@ impl Backend for EmbedderBackend {
         let inputs = self.inputs(query.prompt)?;
         let encoded = self.embedder.encode(inputs)?;
         let tokens: usize = encoded.iter().map(Vec::len).sum();
-        Ok(Prepared { work: Work::Embed(encoded), tokens: u32::try_from(tokens).unwrap_or(u32::MAX) })
+        Ok(Prepared {
+            work: Work::Embed(encoded),
+            tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+            tools: None,
+        })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {

@@ -2,9 +2,15 @@
 
 use std::task::{Context, Poll, ready};
 
-use dividend_engine::{Adapter, AdapterError, Engine, EngineStats, GenerateRequest, Health, SubmitError};
+use dividend_engine::{
+    Adapter, AdapterError, ChatOptions, Engine, EngineStats, GenerateRequest, Grammar, Health, SubmitError,
+    ToolFormat, ToolGrammar,
+};
 
-use super::{Backend, Event, Form, Generation, Job, PrepareError, Prepared, Prompt, Query, Work};
+use super::{
+    Backend, Conversation, Event, Form, Generation, Job, PrepareError, Prepared, Prompt, Query, ToolChoice,
+    Work,
+};
 
 /// A model that this process computes itself.
 pub struct EngineBackend {
@@ -27,6 +33,25 @@ impl EngineBackend {
     fn adapter(&self) -> Result<Option<Adapter>, AdapterError> {
         self.adapter.as_deref().map(|name| self.engine.adapters().get(name)).transpose()
     }
+}
+
+impl EngineBackend {
+    fn tool_format(&self) -> Result<ToolFormat, PrepareError> {
+        let missing = "this model's chat template has no tools, or calls them in a way that is not known";
+        self.engine.tool_format().ok_or_else(|| PrepareError::Tools(missing.to_owned()))
+    }
+}
+
+/// The form of an answer that must call a tool.
+fn forced(conversation: &Conversation, format: ToolFormat) -> Result<Option<Form>, PrepareError> {
+    let choice = match &conversation.tool_choice {
+        ToolChoice::None | ToolChoice::Auto => return Ok(None),
+        ToolChoice::Required => dividend_engine::ToolChoice::Required,
+        ToolChoice::Named(name) => dividend_engine::ToolChoice::Named(name),
+    };
+    let grammar = ToolGrammar::new(&conversation.tools, choice, format);
+    let grammar = grammar.map_err(|error| PrepareError::Tools(error.to_string()))?;
+    Ok(Some(Form { grammar: Grammar::Tools(grammar), param: "tools" }))
 }
 
 impl Drop for EngineBackend {
@@ -62,8 +87,18 @@ impl Backend for EngineBackend {
     }
 
     fn prepare(&self, query: Query) -> Result<Prepared, PrepareError> {
+        let mut form = query.form;
+        let mut tools = None;
         let prompt = match query.prompt {
-            Prompt::Chat(messages) => self.engine.encode_chat(&messages)?,
+            Prompt::Chat(conversation) => {
+                if !conversation.offered().is_empty() {
+                    let format = self.tool_format()?;
+                    tools = Some(format);
+                    form = forced(&conversation, format)?.or(form);
+                }
+                let options = ChatOptions { tools: conversation.offered(), now_s: None };
+                self.engine.encode_chat_with(&conversation.messages, &options)?
+            }
             Prompt::Text(text) => self.engine.tokenize(&text)?,
             Prompt::Tokens(tokens) => tokens,
             Prompt::Inputs { .. } => {
@@ -73,7 +108,7 @@ impl Backend for EngineBackend {
         let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         let compile = |form: Form| self.engine.compile_grammar(&form.grammar);
         let request = GenerateRequest {
-            grammar: query.form.map(compile).transpose()?,
+            grammar: form.map(compile).transpose()?,
             sampling: query.sampling,
             choices: query.choices,
             logprobs: query.logprobs,
@@ -83,7 +118,7 @@ impl Backend for EngineBackend {
             ..GenerateRequest::new(prompt, 1)
         };
         self.engine.check(&request)?;
-        Ok(Prepared { work: Work::Generate(Box::new(request)), tokens })
+        Ok(Prepared { work: Work::Generate(Box::new(request)), tokens, tools })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {

@@ -87,7 +87,7 @@ impl Backend for InstantBackend {
                 Work::Generate(Box::new(GenerateRequest { choices: query.choices, ..empty }))
             }
         };
-        Ok(Prepared { work, tokens })
+        Ok(Prepared { work, tokens, tools: None })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {

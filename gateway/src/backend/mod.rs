@@ -11,8 +11,9 @@ use std::time::Instant;
 use dividend_engine::embedding::EmbeddingInput;
 use dividend_engine::{
     AdapterError, ChatMessage, EngineError, EngineStats, FinishReason, GenerateRequest, GenerationError,
-    Grammar, GrammarError, Priority, Sampling, SubmitError, TokenLogprobs,
+    Grammar, GrammarError, Priority, Sampling, SubmitError, TokenLogprobs, ToolFormat,
 };
+use serde_json::Value;
 
 pub use embedder::EmbedderBackend;
 pub use engine::EngineBackend;
@@ -27,7 +28,7 @@ const LIGHT_BYTES: usize = 4 << 10;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
     /// A conversation, put into the model's own chat template.
-    Chat(Vec<ChatMessage>),
+    Chat(Conversation),
     /// Plain text, continued as it stands.
     Text(String),
     /// Token ids of the model, continued as they stand.
@@ -39,6 +40,49 @@ pub enum Prompt {
         /// Numbers that each vector must have, if the caller says so.
         dimensions: Option<usize>,
     },
+}
+
+/// Messages, and the tools that the answer may call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conversation {
+    /// In order.
+    pub messages: Vec<ChatMessage>,
+    /// As OpenAI describes them.
+    pub tools: Vec<Value>,
+    /// Whether they may be called, or must be.
+    pub tool_choice: ToolChoice,
+}
+
+/// Whether tools are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// The model does not learn of them.
+    None,
+    /// As the model decides.
+    #[default]
+    Auto,
+    /// At least one is called.
+    Required,
+    /// This one is called.
+    Named(String),
+}
+
+impl Conversation {
+    /// Messages without tools.
+    pub fn new(messages: Vec<ChatMessage>) -> Self {
+        Self { messages, ..Self::default() }
+    }
+
+    /// The tools that the model learns of.
+    pub fn offered(&self) -> &[Value] {
+        if self.tool_choice == ToolChoice::None { &[] } else { &self.tools }
+    }
+
+    /// Bytes of the messages' text, and about as many for each tool as its description has.
+    fn bytes(&self) -> usize {
+        let messages: usize = self.messages.iter().map(|message| message.content.len()).sum();
+        messages + self.offered().iter().map(|tool| tool.to_string().len()).sum::<usize>()
+    }
 }
 
 impl Prompt {
@@ -58,7 +102,7 @@ impl Prompt {
             EmbeddingInput::Tokens(tokens) => size_of_val(tokens.as_slice()),
         };
         match self {
-            Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
+            Self::Chat(conversation) => conversation.bytes(),
             Self::Text(text) => text.len(),
             Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
             Self::Inputs { inputs, .. } => inputs.iter().map(input).sum(),
@@ -121,6 +165,8 @@ pub struct Prepared {
     pub work: Work,
     /// Tokens of the prompt, or of all inputs together.
     pub tokens: u32,
+    /// How calls of tools are written in the answers, if there may be any.
+    pub tools: Option<ToolFormat>,
 }
 
 /// What is to be computed.
@@ -159,6 +205,9 @@ pub enum PrepareError {
         /// The endpoint that it answers at.
         at: &'static str,
     },
+    /// The tools cannot be offered.
+    #[error("cannot be honoured: {0}")]
+    Tools(String),
     /// The adapter that the model consists of cannot be read.
     #[error(transparent)]
     Adapter(#[from] AdapterError),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dividend_engine::{FinishReason, TokenLogprobs};
+use dividend_engine::{FinishReason, TokenLogprobs, ToolFormat};
 use dividend_meter::{CallGuard, CallId, CloseReason, Closed, MeterError, Usage};
 use http::HeaderMap;
 use http::header::HeaderValue;
@@ -15,6 +15,7 @@ use crate::account::{Hold, Permit};
 use crate::backend::{Event, Generation};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::openai::ToolReader;
 use crate::payment::PaymentResponse;
 use crate::queue::Place;
 use crate::receipt::ReceiptView;
@@ -50,6 +51,8 @@ pub(crate) struct Answering {
     pub generation: Box<dyn Generation>,
     /// How many answers there are.
     pub choices: usize,
+    /// How calls of tools are written in them, if there may be any.
+    pub tools: Option<ToolFormat>,
 }
 
 enum State {
@@ -113,6 +116,13 @@ impl Call {
             deadline: Box::pin(tokio::time::sleep(Duration::from_millis(limit_ms))),
             limit_ms,
         }
+    }
+
+    /// What finds calls of tools in the answers' text.
+    pub(crate) fn tool_reader(&self) -> ToolReader {
+        let (tools, choices) =
+            self.answering.as_ref().map_or((None, 0), |answering| (answering.tools, answering.choices));
+        ToolReader::new(tools, choices)
     }
 
     pub(crate) fn id(&self) -> CallId {

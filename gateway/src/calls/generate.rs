@@ -120,20 +120,28 @@ fn streamed(call: Call, writer: ChunkWriter) -> Response<Body> {
 async fn whole(mut call: Call, identity: &Identity<'_>, choices: usize) -> Result<Response<Body>, ApiError> {
     let mut answers: Vec<Choice> = (0..choices).map(|_| Choice::default()).collect();
     let mut vectors = Vec::new();
+    let mut tools = call.tool_reader();
     let ending = loop {
         match call.step().await {
             Step::Text { choice, text, logprobs, .. } => {
-                answers[choice].text.push_str(&text);
+                tools
+                    .push(identity.call, choice, text)
+                    .into_iter()
+                    .for_each(|part| answers[choice].add(part));
                 answers[choice].logprobs.extend(logprobs);
             }
             Step::Vectors(all) => vectors = all,
-            Step::Ended { choice, reason, .. } => answers[choice].finish_reason = reason.as_str(),
+            Step::Ended { choice, reason, .. } => {
+                answers[choice].end(&mut tools, identity.call, choice, reason)
+            }
             Step::End(ending) => break *ending,
         }
     };
     let mut response = match ending {
         Ending::Finished { choice, reason, receipt, cached_tokens } => {
-            answers[choice].finish_reason = reason.as_str();
+            if let Some(answer) = answers.get_mut(choice) {
+                answer.end(&mut tools, identity.call, choice, reason);
+            }
             let bytes = match identity.shape {
                 Shape::Embedding(encoding) => embeddings(identity.model, encoding, &vectors, receipt),
                 Shape::Chat | Shape::Text => {

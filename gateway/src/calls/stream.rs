@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use dividend_engine::TokenLogprobs;
 use http_body::Frame;
 
 use super::{Call, Ending, Step};
 use crate::answer::error_json;
-use crate::openai::{ChunkWriter, End};
+use crate::openai::{ChunkWriter, Counted, End, Part, ToolReader};
 
 /// A frame is handed out when it has grown to this size, even if more is ready.
 const FRAME_BYTES: usize = 16 << 10;
@@ -20,12 +21,14 @@ pub(super) struct StreamBody {
     /// `None` after the end.
     call: Option<Call>,
     writer: ChunkWriter,
+    tools: ToolReader,
     begun: bool,
 }
 
 impl StreamBody {
     pub(super) fn new(call: Call, writer: ChunkWriter) -> Self {
-        Self { call: Some(call), writer, begun: false }
+        let tools = call.tool_reader();
+        Self { call: Some(call), writer, tools, begun: false }
     }
 
     /// Writes what is ready; true if there will be more.
@@ -39,19 +42,23 @@ impl StreamBody {
             match call.poll_step(cx) {
                 Poll::Pending => return true,
                 Poll::Ready(Step::Text { choice, text, logprobs, usage }) => {
-                    if !text.is_empty() || !logprobs.is_empty() {
-                        self.writer.text(out, choice, &text, &logprobs, usage.into());
-                    }
+                    let parts = self.tools.push(&call.id().to_string(), choice, text);
+                    write_parts(&mut self.writer, out, choice, parts, &logprobs, usage.into());
                 }
                 // Vectors are not streamed: no request for them says so.
                 Poll::Ready(Step::Vectors(_)) => {}
                 Poll::Ready(Step::Ended { choice, reason, usage }) => {
-                    self.writer.end_choice(out, choice, reason.as_str(), usage.into());
+                    let parts = self.tools.finish(&call.id().to_string(), choice);
+                    write_parts(&mut self.writer, out, choice, parts, &[], usage.into());
+                    let reason = self.tools.reason(choice, reason.as_str());
+                    self.writer.end_choice(out, choice, reason, usage.into());
                 }
                 Poll::Ready(Step::End(ending)) => {
                     match *ending {
                         Ending::Finished { choice, reason, receipt, cached_tokens } => {
-                            let finish_reason = reason.as_str();
+                            let parts = self.tools.finish(&call.id().to_string(), choice);
+                            write_parts(&mut self.writer, out, choice, parts, &[], Counted::of(&receipt));
+                            let finish_reason = self.tools.reason(choice, reason.as_str());
                             self.writer.finish(out, End { choice, finish_reason, receipt, cached_tokens });
                         }
                         Ending::Failed(error) => self.writer.error(out, &error_json(&error)),
@@ -62,6 +69,32 @@ impl StreamBody {
             }
         }
         true
+    }
+}
+
+/// One event for each part; likelihoods go with the first, or by themselves.
+fn write_parts(
+    writer: &mut ChunkWriter,
+    out: &mut BytesMut,
+    choice: usize,
+    parts: Vec<Part>,
+    mut logprobs: &[TokenLogprobs],
+    counted: Counted,
+) {
+    if parts.is_empty() && !logprobs.is_empty() {
+        return writer.text(out, choice, "", logprobs, counted);
+    }
+    for part in parts {
+        match part {
+            Part::Text(text) if text.is_empty() && logprobs.is_empty() => {}
+            Part::Text(text) => writer.text(out, choice, &text, std::mem::take(&mut logprobs), counted),
+            Part::Call(call) => {
+                if !logprobs.is_empty() {
+                    writer.text(out, choice, "", std::mem::take(&mut logprobs), counted);
+                }
+                writer.tool_call(out, choice, &call, counted);
+            }
+        }
     }
 }
 

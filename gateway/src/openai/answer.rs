@@ -1,11 +1,11 @@
 //! Answers in OpenAI's shape: what all have in common, and the whole answer as one object.
 
-use dividend_engine::TokenLogprobs;
+use dividend_engine::{FinishReason, TokenLogprobs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Encoding;
 use super::logprobs::logprobs;
+use super::{Encoding, Part, ToolReader};
 use crate::receipt::ReceiptView;
 
 /// Which endpoint answers.
@@ -112,6 +112,8 @@ pub(crate) struct Choice {
     pub text: String,
     /// One per token if they were asked for, else none.
     pub logprobs: Vec<TokenLogprobs>,
+    /// Calls of tools, as they are written.
+    pub tool_calls: Vec<Value>,
     pub finish_reason: &'static str,
 }
 
@@ -122,10 +124,35 @@ pub(crate) fn full_answer(identity: &Identity<'_>, choices: &[Choice], usage: Us
 }
 
 impl Choice {
+    /// Adds a part of the answer.
+    pub(crate) fn add(&mut self, part: Part) {
+        match part {
+            Part::Text(text) => self.text.push_str(&text),
+            Part::Call(mut call) => {
+                // Only the parts of a stream are numbered.
+                call.as_object_mut().map(|call| call.remove("index"));
+                self.tool_calls.push(call);
+            }
+        }
+    }
+
+    /// Adds what was held back, and why it ended.
+    pub(crate) fn end(&mut self, tools: &mut ToolReader, call: &str, index: usize, reason: FinishReason) {
+        tools.finish(call, index).into_iter().for_each(|part| self.add(part));
+        self.finish_reason = tools.reason(index, reason.as_str());
+    }
+
     fn to_value(&self, index: usize, shape: Shape) -> Value {
         let mut value = match shape {
             Shape::Chat => {
-                json!({ "message": { "role": "assistant", "content": self.text, "refusal": null } })
+                let mut message = json!({ "role": "assistant", "content": self.text, "refusal": null });
+                if !self.tool_calls.is_empty() {
+                    message["tool_calls"] = self.tool_calls.clone().into();
+                    if self.text.is_empty() {
+                        message["content"] = Value::Null;
+                    }
+                }
+                json!({ "message": message })
             }
             Shape::Text | Shape::Embedding(_) => json!({ "text": self.text }),
         };
@@ -150,7 +177,12 @@ mod tests {
         for shape in [Shape::Chat, Shape::Text] {
             let identity = Identity { shape, call: "0abc", created_s: 1_700_000_000, model: "demo" };
             let plain = Choice { text: "Hi".into(), finish_reason: "length", ..Choice::default() };
-            let told = Choice { text: "Hi\u{fffd}".into(), logprobs: sample(), finish_reason: "stop" };
+            let told = Choice {
+                text: "Hi\u{fffd}".into(),
+                logprobs: sample(),
+                finish_reason: "stop",
+                ..Choice::default()
+            };
             let bytes = full_answer(&identity, &[plain, told], Usage::of(ReceiptView::sample(), 4));
             let value: Value = serde_json::from_slice(&bytes).expect("JSON");
             insta::assert_json_snapshot!(format!("whole_{shape:?}"), value);

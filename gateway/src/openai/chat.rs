@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::form::ResponseFormat;
 use super::parameters::{at_least_one, body, refuse_unless_empty, refuse_unless_one_of};
+use super::tools::{WireCall, WireChoice};
 use super::{Ask, Shape};
-use crate::backend::Prompt;
+use crate::backend::{Conversation, Prompt, ToolChoice};
 use crate::error::ApiError;
 
 body! {
@@ -21,9 +22,9 @@ body! {
         modalities: Option<Vec<String>>,
         logprobs: Option<bool>,
         top_logprobs: Option<u32>,
-        tools: Option<Value>,
-        tool_choice: Option<Value>,
-        parallel_tool_calls: Option<Value>,
+        tools: Option<Vec<Value>>,
+        tool_choice: Option<WireChoice>,
+        parallel_tool_calls: Option<bool>,
         functions: Option<Value>,
         function_call: Option<Value>,
         reasoning_effort: Option<Value>,
@@ -37,9 +38,9 @@ body! {
 struct WireMessage {
     role: WireRole,
     content: Option<Content>,
-    name: Option<Value>,
-    tool_calls: Option<Value>,
-    tool_call_id: Option<Value>,
+    name: Option<String>,
+    tool_calls: Option<Vec<WireCall>>,
+    tool_call_id: Option<String>,
     function_call: Option<Value>,
     refusal: Option<Value>,
     audio: Option<Value>,
@@ -87,13 +88,26 @@ impl ChatRequest {
             messages.map(|(index, message)| message.into_message(index)).collect::<Result<Vec<_>, _>>()?;
         let logprobs = self.logprobs()?;
         let form = self.response_format.take().map(ResponseFormat::form).transpose()?.flatten();
-        let mut ask = self.take_shared().ask(Shape::Chat, Prompt::Chat(messages))?;
+        let tools = self.tools.take().unwrap_or_default();
+        let tool_choice = self.tool_choice.take().map(WireChoice::choice).transpose()?.unwrap_or_default();
+        if tools.is_empty() && matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
+            return Err(ApiError::invalid("tool_choice", "asks for a call, but there are no tools"));
+        }
+        let forces_call = matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_));
+        let conversation = Conversation { messages, tools, tool_choice };
+        let mut ask = self.take_shared().ask(Shape::Chat, Prompt::Chat(conversation))?;
         ask.query.logprobs = logprobs;
         if form.is_some() && ask.query.form.is_some() {
             let message = "is only taken without structured_outputs: one answer has one form";
             return Err(ApiError::invalid("response_format", message));
         }
         ask.query.form = ask.query.form.or(form);
+        if let Some(form) = ask.query.form.as_ref().filter(|_| forces_call) {
+            return Err(ApiError::invalid(
+                form.param,
+                "is not taken together with a tool_choice that forces a call",
+            ));
+        }
         Ok(ask)
     }
 
@@ -110,7 +124,6 @@ impl ChatRequest {
 
     fn refuse_unserved(&self) -> Result<(), ApiError> {
         for (name, value) in [
-            ("tools", &self.tools),
             ("functions", &self.functions),
             ("reasoning_effort", &self.reasoning_effort),
             ("store", &self.store),
@@ -118,11 +131,13 @@ impl ChatRequest {
         ] {
             refuse_unless_empty(name, value.as_ref())?;
         }
-        // Without tools these three ask for nothing in their default form.
-        refuse_unless_one_of("tool_choice", self.tool_choice.as_ref(), &["none", "auto"])?;
         refuse_unless_one_of("function_call", self.function_call.as_ref(), &["none", "auto"])?;
-        if !matches!(self.parallel_tool_calls, None | Some(Value::Null | Value::Bool(_))) {
-            return Err(ApiError::invalid("parallel_tool_calls", "must be true or false"));
+        if self.parallel_tool_calls == Some(false)
+            && self.tools.as_ref().is_some_and(|tools| !tools.is_empty())
+        {
+            let message =
+                "a model that may call tools may call several; name one in tool_choice for a single call";
+            return Err(ApiError::unsupported("parallel_tool_calls", message));
         }
         refuse_unless_one_of("service_tier", self.service_tier.as_ref(), &["auto", "default"])?;
         match self.modalities.as_deref() {
@@ -137,13 +152,10 @@ impl WireMessage {
     fn into_message(self, index: usize) -> Result<ChatMessage, ApiError> {
         let param = |field: &str| format!("messages[{index}].{field}");
         for (field, value) in [
-            ("tool_calls", &self.tool_calls),
-            ("tool_call_id", &self.tool_call_id),
             ("function_call", &self.function_call),
             ("audio", &self.audio),
             ("refusal", &self.refusal),
             ("annotations", &self.annotations),
-            ("name", &self.name),
         ] {
             let empty = match value {
                 None | Some(Value::Null) => true,
@@ -158,16 +170,33 @@ impl WireMessage {
             WireRole::System | WireRole::Developer => "system",
             WireRole::User => "user",
             WireRole::Assistant => "assistant",
-            WireRole::Tool => {
-                return Err(ApiError::unsupported(param("role"), "tool messages are not served"));
-            }
+            WireRole::Tool => "tool",
         };
+        if role != "assistant" && self.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty()) {
+            return Err(ApiError::invalid(param("tool_calls"), "are the assistant's only"));
+        }
+        if (role == "tool") != self.tool_call_id.is_some() {
+            return Err(ApiError::invalid(
+                param("tool_call_id"),
+                "is what a tool's message has, and no other",
+            ));
+        }
+        let calls = self.tool_calls.unwrap_or_default().into_iter().enumerate();
+        let tool_calls = calls
+            .map(|(at, call)| call.into_call(&param(&format!("tool_calls[{at}]"))))
+            .collect::<Result<Vec<_>, _>>()?;
         let content = match self.content {
             Some(Content::Text(text)) => text,
             Some(Content::Parts(parts)) => join_parts(parts, index)?,
+            None if !tool_calls.is_empty() => String::new(),
             None => return Err(ApiError::invalid(param("content"), "is missing; it must be text")),
         };
-        Ok(ChatMessage::new(role, content))
+        Ok(ChatMessage {
+            name: self.name,
+            tool_calls,
+            tool_call_id: self.tool_call_id,
+            ..ChatMessage::new(role, content)
+        })
     }
 }
 
@@ -235,7 +264,6 @@ mod tests {
             (r#","n":-1"#, "n"),
             (r#","logprobs":3"#, "logprobs"),
             (r#","top_logprobs":3"#, "top_logprobs"),
-            (r#","tools":[{}]"#, "tools"),
             (r#","response_format":{"type":"yaml"}"#, "response_format"),
             (r#","response_format":{"type":"json_schema"}"#, "response_format"),
             (
@@ -247,6 +275,10 @@ mod tests {
             (r#","structured_outputs":{"grammar":"a"}"#, "structured_outputs.grammar"),
             (r#","logit_bias":{"1":200}"#, "logit_bias.1"),
             (r#","frequency_penalty":3"#, "frequency_penalty"),
+            (r#","tool_choice":"required""#, "tool_choice"),
+            (r#","tool_choice":"sometimes""#, "tool_choice"),
+            (r#","tools":[{}],"parallel_tool_calls":false"#, "parallel_tool_calls"),
+            (r#","tools":{}"#, "tools"),
             (r#","no_such_thing":1"#, "no_such_thing"),
             (r#","temperature":3"#, "temperature"),
             (r#","temperature":"hot""#, "temperature"),
@@ -270,7 +302,7 @@ mod tests {
     fn parts_are_joined_and_images_refused() {
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]}"#;
         let ask = parse::<ChatRequest>(body).and_then(ChatRequest::into_ask).expect("text parts");
-        assert_eq!(ask.query.prompt, Prompt::Chat(vec![ChatMessage::new("user", "ab")]));
+        assert_eq!(ask.query.prompt, Prompt::Chat(Conversation::new(vec![ChatMessage::new("user", "ab")])));
         let body = br#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}]}"#;
         let error = parse::<ChatRequest>(body).and_then(ChatRequest::into_ask).expect_err("an image");
         assert_eq!(error.param().as_deref(), Some("messages[0].content[0].type"));

@@ -9,13 +9,15 @@ mod logprobs;
 mod parameters;
 mod parse;
 mod stream;
+mod tools;
 
 pub(crate) use answer::{Choice, Identity, Shape, Usage, full_answer};
 pub(crate) use chat::ChatRequest;
 pub(crate) use completion::CompletionRequest;
 pub(crate) use embedding::{EmbeddingRequest, Encoding, embeddings};
 pub(crate) use parse::parse;
-pub(crate) use stream::{ChunkWriter, End};
+pub(crate) use stream::{ChunkWriter, Counted, End};
+pub(crate) use tools::{Part, ToolReader};
 
 use crate::backend::Query;
 

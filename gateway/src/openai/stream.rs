@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use dividend_engine::TokenLogprobs;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::answer::{Identity, Usage, to_json};
 use super::logprobs::logprobs;
@@ -15,6 +16,14 @@ pub(crate) struct Counted {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
+}
+
+impl Counted {
+    /// All of a call that has ended.
+    pub(crate) fn of(receipt: &ReceiptView) -> Self {
+        let (prompt, completion) = (receipt.tokens_in, receipt.tokens_out);
+        Self { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
+    }
 }
 
 impl From<dividend_meter::Usage> for Counted {
@@ -83,6 +92,13 @@ impl ChunkWriter {
             Shape::Text | Shape::Embedding(_) => [b"\"text\":", &text, b""],
         };
         self.event(out, choice, &body, likelihoods, b"null", Some(counted));
+    }
+
+    /// A call of a tool.
+    pub(crate) fn tool_call(&self, out: &mut BytesMut, choice: usize, call: &Value, counted: Counted) {
+        let call = to_json(call);
+        let body: [&[u8]; 3] = [b"\"delta\":{\"tool_calls\":[", &call, b"]}"];
+        self.event(out, choice, &body, b"null", b"null", Some(counted));
     }
 
     /// The end of a choice while others go on.

@@ -6,6 +6,7 @@ use super::Candle;
 use super::plain::Plain;
 use crate::backend::{Backend, Chunk};
 use crate::gguf::Gguf;
+use crate::packed::Scope;
 use crate::packed::{KvType, Options, PackedModel};
 
 #[path = "../../../tests/engine/others.rs"]
@@ -29,7 +30,7 @@ fn load(path: &Path) -> Candle {
 
 /// The logits after a prompt, appended in pieces of these lengths in turn.
 fn logits(model: &mut Candle, prompt: &[u32], pieces: &[usize]) -> Vec<f32> {
-    let (sequence, _) = model.open(prompt);
+    let (sequence, _) = model.open(prompt, Scope::default(), None);
     let (mut rest, mut last) = (prompt, None);
     for length in pieces.iter().cycle() {
         let (tokens, others) = rest.split_at((*length).min(rest.len()));
@@ -111,8 +112,8 @@ fn families_of_candle_alone_compute_the_same_in_pieces_and_in_company() {
             assert_close(&logits(&mut model, &one, pieces), &expected, &format!("{family} by {pieces:?}"));
         }
         // Two sequences at once, step by step, and a third begun anew in between.
-        let (first, _) = model.open(&one);
-        let (second, _) = model.open(&other);
+        let (first, _) = model.open(&one, Scope::default(), None);
+        let (second, _) = model.open(&other, Scope::default(), None);
         let mut last = Vec::new();
         for (index, token) in one.iter().enumerate() {
             let mine = Chunk { sequence: first, tokens: &[*token], logits: true };

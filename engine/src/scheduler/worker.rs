@@ -191,6 +191,7 @@ impl Worker {
     fn remove(&mut self, index: usize) -> Running {
         let mut removed = self.running.remove(index);
         removed.close(&mut *self.backend);
+        removed.release_adapter();
         self.queue.leave(removed.id);
         self.running.append(&mut self.aside);
         removed

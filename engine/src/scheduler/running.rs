@@ -159,6 +159,11 @@ impl Running {
         self.computed = 0;
     }
 
+    /// Lets go of its adapter, when it has ended: who reads its last event finds that memory free.
+    pub(super) fn release_adapter(&mut self) {
+        self.adapter = None;
+    }
+
     /// Its next `count` tokens, for a step; `None` while it is set aside.
     pub(super) fn chunk(&self, count: usize) -> Option<Chunk<'_>> {
         let tokens = &self.tokens[self.computed..self.computed + count];

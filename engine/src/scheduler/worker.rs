@@ -337,6 +337,7 @@ impl Worker {
     fn remove(&mut self, index: usize) -> Running {
         let mut removed = self.running.remove(index);
         removed.close(&mut *self.backend);
+        removed.release_adapter();
         self.queue.leave(removed.standing.id);
         self.order.shares.leave(removed.standing.tenant);
         removed

@@ -122,8 +122,15 @@ PY
     mv "$2.part" "$2"
 }
 
+# Where it is noted that a file was checked: not beside it, for a model can be all of a folder.
+stamp_of() {
+    printf '%s/checked/%s' "$cache" "${1#"$cache"/}"
+}
+
 is_checked() {
-    [ -e "$1" ] && [ -e "$1.sha256-checked" ] && [ ! "$1" -nt "$1.sha256-checked" ]
+    local stamp
+    stamp=$(stamp_of "$1")
+    [ -e "$1" ] && [ -e "$stamp" ] && [ ! "$1" -nt "$stamp" ]
 }
 
 # check FILE SHA-256
@@ -132,7 +139,10 @@ check() {
     if ! echo "$2  $1" | sha256sum --check --status; then
         die "$1 has SHA-256 $(sha256sum "$1" | cut -d' ' -f1), expected $2" "delete it and run this again"
     fi
-    touch "$1.sha256-checked"
+    local stamp
+    stamp=$(stamp_of "$1")
+    mkdir -p "$(dirname "$stamp")"
+    touch "$stamp"
 }
 
 fetch_smollm2() {
@@ -154,6 +164,7 @@ fetch_minilm() {
 953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41 $to/config.json $from/config.json
 4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23 $to/1_Pooling/config.json $from/1_Pooling/config.json
 84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf $to/modules.json $from/modules.json
+fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7 $to/sentence_bert_config.json $from/sentence_bert_config.json
 be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037 $to/tokenizer.json $from/tokenizer.json
 07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3 $to/vocab.txt $from/vocab.txt
 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db $to/model.safetensors $from/model.safetensors

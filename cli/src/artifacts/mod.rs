@@ -81,6 +81,9 @@ pub(crate) fn base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// What `tools/setup.sh` fetches for every purpose; beside it there may be models that only tests need.
+const USUAL_BASE: &str = "smollm2-135m-instruct-q4_1.gguf";
+
 fn find_base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let remedy = "fetch one with tools/setup.sh, or name a GGUF file with --model";
     if let Some(path) = named {
@@ -89,7 +92,10 @@ fn find_base_model(named: Option<&Path>) -> anyhow::Result<PathBuf> {
             false => Err(Failure::new(format!("there is no model file {}", path.display()), remedy).into()),
         };
     }
-    let cached = above_here(Path::new(".cache/models")).and_then(|folder| first_gguf(&folder));
+    let cached = above_here(Path::new(".cache/models")).and_then(|folder| {
+        let usual = folder.join(USUAL_BASE);
+        if usual.is_file() { Some(usual) } else { first_gguf(&folder) }
+    });
     cached.ok_or_else(|| Failure::new("no model file in .cache/models", remedy).into())
 }
 

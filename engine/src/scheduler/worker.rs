@@ -182,7 +182,7 @@ impl Worker {
         let began = (self.clock)();
         let mut candidates: Vec<Candidate> = self.running.iter().map(Running::candidate).collect();
         for (candidate, running) in candidates.iter_mut().zip(&self.running) {
-            candidate.held = self.running.iter().any(|other| running.follows(other));
+            candidate.held |= self.running.iter().any(|other| running.follows(other));
         }
         let room = self.room(candidates.iter().filter(|candidate| candidate.decoding).count());
         self.counters.prefill_budget.store(room.tokens as u64, Relaxed);

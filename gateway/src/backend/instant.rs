@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use dividend_engine::{FinishReason, GenerateRequest, GenerationError, SubmitError};
+use dividend_engine::{FinishReason, GenerateRequest, GenerationError, SubmitError, ToolFormat};
 use tokio::sync::Semaphore;
 
 use super::{Backend, Event, Generation, Job, PrepareError, Prepared, Prompt, Query, Work};
@@ -17,6 +17,8 @@ use super::{Backend, Event, Generation, Job, PrepareError, Prepared, Prompt, Que
 #[derive(Clone)]
 pub struct InstantBackend {
     tokens: u32,
+    words: Option<Arc<[String]>>,
+    tools: Option<ToolFormat>,
     context: u32,
     sequences: usize,
     gate: Option<Arc<Semaphore>>,
@@ -30,6 +32,8 @@ impl InstantBackend {
     pub fn new(tokens: u32, context: u32) -> Self {
         Self {
             tokens,
+            words: None,
+            tools: None,
             context,
             sequences: 1_024,
             gate: None,
@@ -37,6 +41,13 @@ impl InstantBackend {
             healthy: Arc::new(AtomicBool::new(true)),
             running: Arc::default(),
         }
+    }
+
+    /// The same, answering with these words, which may hold calls of tools.
+    pub fn saying(self, words: &[&str], tools: ToolFormat) -> Self {
+        let tokens = u32::try_from(words.len()).unwrap_or(u32::MAX);
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Self { tokens, words: Some(words), tools: Some(tools), ..self }
     }
 
     /// The same, with every event after the prefill waiting for a permit of the semaphore.
@@ -87,7 +98,7 @@ impl Backend for InstantBackend {
                 Work::Generate(Box::new(GenerateRequest { choices: query.choices, ..empty }))
             }
         };
-        Ok(Prepared { work, tokens, tools: None })
+        Ok(Prepared { work, tokens, tools: self.tools })
     }
 
     fn submit(&self, job: Job) -> Result<Box<dyn Generation>, SubmitError> {
@@ -99,6 +110,7 @@ impl Backend for InstantBackend {
             choices: job.prepared.choices().max(1),
             vectors: if let Work::Embed(inputs) = job.prepared.work { inputs.len() } else { 0 },
             choice: 0,
+            words: self.words.clone(),
             length,
             reason,
             told: None,
@@ -149,6 +161,7 @@ struct Fixed {
     vectors: usize,
     /// The choice that is given out.
     choice: usize,
+    words: Option<Arc<[String]>>,
     length: u32,
     reason: FinishReason,
     /// `None` before the prefill, then the tokens given out of the choice.
@@ -181,7 +194,8 @@ impl Generation for Fixed {
         }
         if told < self.length {
             self.told = Some(told + 1);
-            let (text, logprobs) = (" w".to_owned(), Vec::new());
+            let word = self.words.as_ref().and_then(|words| words.get(told as usize));
+            let (text, logprobs) = (word.map_or(" w", String::as_str).to_owned(), Vec::new());
             return Poll::Ready(Some(Event::Text { choice, text, tokens: 1, logprobs }));
         }
         self.told = Some(0);

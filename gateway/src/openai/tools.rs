@@ -160,7 +160,7 @@ mod tests {
         parts.extend(reader.finish("0a", 1));
         let call = json!({ "index": 0, "id": "call_0a_1_0", "type": "function",
             "function": { "name": "add", "arguments": "{\"a\":1}" } });
-        assert_eq!(parts, [Part::Text("Let me see.".to_owned()), Part::Call(call)]);
+        assert_eq!(parts, [Part::Text("Let me see. ".to_owned()), Part::Call(call)]);
         assert_eq!((reader.reason(1, "stop"), reader.reason(0, "stop")), ("tool_calls", "stop"));
         assert_eq!(reader.reason(1, "length"), "length", "a cut answer says so");
         let mut plain = ToolReader::new(None, 1);

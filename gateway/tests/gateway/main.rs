@@ -5,4 +5,5 @@ mod answers;
 mod channels;
 mod metering;
 mod refusals;
+mod shapes;
 mod support;

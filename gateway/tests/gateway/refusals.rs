@@ -23,7 +23,7 @@ async fn bad_input_names_what_is_wrong_and_costs_nothing() {
         (chat_body(r#","temperature":2.5"#), 400, "invalid_value", Some("temperature")),
         (chat_body(r#","top_p":1.5"#), 400, "invalid_value", Some("top_p")),
         (chat_body(r#","n":0"#), 400, "invalid_value", Some("n")),
-        (chat_body(r#","tools":[{"type":"function"}]"#), 400, "unsupported_parameter", Some("tools")),
+        (chat_body(r#","functions":[{"name":"f"}]"#), 400, "unsupported_parameter", Some("functions")),
         (
             chat_body(r#","response_format":{"type":"text","schema":{}}"#),
             400,
@@ -68,7 +68,7 @@ async fn keys_and_paths() {
     }
     let reply = stand.get(path).await;
     assert_eq!((reply.status, reply.header("allow")), (405, "POST"));
-    let reply = stand.post("/v1/embeddings", "{}").await;
+    let reply = stand.post("/v1/images", "{}").await;
     assert_eq!((reply.status, reply.code().as_str()), (404, "unknown_url"));
     stand.finish().await;
 }

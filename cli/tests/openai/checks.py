@@ -176,8 +176,9 @@ def answers_match_a_regex_or_a_choice():
     assert re.fullmatch(r"\d{4}-\d\d", date), date
     word = chat(extra_body={"structured_outputs": {"choice": ["yes", "no"]}}).choices[0].message.content
     assert word in ("yes", "no"), word
-    assert isinstance(json.loads(chat("JSON?", response_format={"type": "json_object"}, max_tokens=200, temperature=1, seed=1,
-        frequency_penalty=1).choices[0].message.content or "{}"), dict)
+    anything = chat("JSON?", response_format={"type": "json_object"}, max_tokens=60).choices[0]
+    assert anything.message.content.lstrip().startswith("{"), anything
+    assert anything.finish_reason == "length" or isinstance(json.loads(anything.message.content), dict), anything
 
 
 def wait_for(model):

@@ -46,5 +46,4 @@ pub use gguf::{Gguf, Value};
 pub use lora::{Adapter, AdapterError, AdapterInfo, AdapterUsage, Adapters};
 pub use options::{BackendKind, EngineOptions, PrefixSharing};
 pub use request::{ChatMessage, ChatOptions, GenerateRequest, Priority, Sampling, ToolCall};
-pub use tokenizer::JsonTokenizer;
 pub use tools::{ToolCallParser, ToolChoice, ToolFormat, ToolGrammar, ToolPiece};

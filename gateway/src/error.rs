@@ -134,6 +134,11 @@ pub(crate) enum ApiError {
     Unavailable { model: String, reason: String },
     #[error("the model failed while it answered; what was generated until then was charged")]
     Generation { detail: String },
+    #[error(
+        "the answer could not go on in the form that was asked for: {detail}; what was generated until then was charged, ask \
+         for a simpler form"
+    )]
+    FormLost { detail: String },
     #[error("the call took longer than {limit_ms} ms and was cut; what was generated until then was charged")]
     CallTimeout { limit_ms: u64 },
     #[error("something went wrong here; the request id finds it in the gateway's log")]
@@ -171,6 +176,7 @@ impl ApiError {
             | Self::WrongBody { .. }
             | Self::Unsupported { .. }
             | Self::BodyBroken { .. }
+            | Self::FormLost { .. }
             | Self::ContextExceeded { .. } => StatusCode::BAD_REQUEST,
             Self::MissingKey | Self::WrongKey { .. } | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::PaymentRequired(_) => StatusCode::PAYMENT_REQUIRED,
@@ -239,6 +245,7 @@ impl ApiError {
             Self::EscrowShort => "escrow_short",
             Self::Unavailable { .. } => "model_unavailable",
             Self::Generation { .. } => "generation_failed",
+            Self::FormLost { .. } => "form_lost",
             Self::CallTimeout { .. } => "call_timeout",
             Self::Internal { .. } => return None,
         })

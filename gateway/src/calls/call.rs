@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dividend_engine::{FinishReason, TokenLogprobs, ToolFormat};
+use dividend_engine::{FinishReason, GenerationError, TokenLogprobs, ToolFormat};
 use dividend_meter::{CallGuard, CallId, CloseReason, Closed, MeterError, Usage};
 use http::HeaderMap;
 use http::header::HeaderValue;
@@ -173,7 +173,8 @@ impl Call {
                             self.close(Ok((choice, reason)));
                         }
                         Some(Event::Failed(error)) => {
-                            self.close(Err(ApiError::Generation { detail: error.to_string() }));
+                            let failure = self.failure(error);
+                            self.close(Err(failure));
                         }
                         None => {
                             let detail = "the backend fell silent".to_owned();
@@ -199,6 +200,18 @@ impl Call {
         if !self.spoke {
             self.spoke = true;
             self.gateway.metrics.first_token.observe(self.began.elapsed().as_secs_f64());
+        }
+    }
+
+    /// What the caller is told of an answer that was not completed.
+    fn failure(&self, error: GenerationError) -> ApiError {
+        match error {
+            // The engine's own deadline is the call's.
+            GenerationError::Expired { .. } | GenerationError::ExpiredWaiting => {
+                ApiError::CallTimeout { limit_ms: self.limit_ms }
+            }
+            GenerationError::Constraint(error) => ApiError::FormLost { detail: error.to_string() },
+            error => ApiError::Generation { detail: error.to_string() },
         }
     }
 

@@ -188,7 +188,7 @@ impl Engine {
 
     /// Follows one answer under a grammar that this model compiled, for callers that choose tokens themselves.
     pub fn constrain(&self, grammar: &CompiledGrammar) -> Constraint {
-        self.model.constraints.start(grammar)
+        grammar.start()
     }
 
     /// Says whether a request asks for something that can never be honoured. Its lengths and the load of the moment are
@@ -199,7 +199,7 @@ impl Engine {
 
     /// Takes a request, or says at once why not. Never blocks.
     pub fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
-        self.model.scheduler.submit(request, |grammar| self.model.constraints.start(grammar))
+        self.model.scheduler.submit(request)
     }
 
     /// The adapters that requests can name.

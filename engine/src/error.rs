@@ -188,7 +188,7 @@ pub enum GenerationError {
 impl GenerationError {
     /// True if this says nothing about the engine: another request would have gone well.
     pub(crate) fn is_the_requests_own(&self) -> bool {
-        matches!(self, Self::Constraint(_))
+        matches!(self, Self::Constraint(_) | Self::NotFinite)
     }
 
     /// A caught panic.

@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
-use crate::ChatMessage;
 use crate::gguf::Gguf;
 use crate::template::ChatTemplate;
 use crate::tokenizer::Tokenizer;
+use crate::{ChatMessage, ChatOptions};
 
 /// Reads a header; true if it is sound.
 pub fn header(bytes: &[u8]) -> bool {
@@ -29,5 +29,5 @@ pub fn tokenizer(header: &[u8], text: &str) -> bool {
 pub fn template(source: &str, content: &str) -> bool {
     let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else { return false };
     let messages = [ChatMessage::new("system", "Be brief."), ChatMessage::new("user", content)];
-    template.render(&messages).is_ok()
+    template.render(&messages, &ChatOptions::default()).is_ok()
 }

@@ -128,7 +128,7 @@ pub struct GenerateRequest {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Answers to the same prompt, drawn one by one: the first with the seed, the next with the seed + 1, and so on. At most
-    /// [`crate::EngineStats::max_sequences`]. The prompt is computed once where the backend shares what begins alike.
+    /// half of [`crate::EngineStats::max_sequences`]. The prompt is computed once where the backend shares what begins alike.
     pub choices: usize,
     /// Tell how likely each token was, and beside it this many of the most likely ones; at most 20.
     pub logprobs: Option<usize>,

@@ -22,6 +22,8 @@ use crate::failure::Failure;
 struct Refused {
     /// When it was last written.
     written: Option<SystemTime>,
+    /// Whether the model's first parent served: an adapter that came before its base is tried again.
+    over_base: bool,
     reason: String,
 }
 
@@ -71,7 +73,10 @@ impl Models {
             let Some(artifact) = artifacts::find(&self.folder, model.artifact_digest) else { continue };
             let Ok(metadata) = artifact.metadata() else { continue };
             let written = metadata.modified().ok();
-            if self.refused.get(&artifact).is_some_and(|refused| refused.written == written) {
+            let over_base =
+                model.parents.first().is_some_and(|parent| self.engines.contains_key(&parent.model));
+            let same = |refused: &Refused| (refused.written, refused.over_base) == (written, over_base);
+            if self.refused.get(&artifact).is_some_and(same) {
                 continue;
             }
             match self.load_one(model, artifact.clone()).await {
@@ -79,7 +84,7 @@ impl Models {
                 Err(error) => {
                     let reason = format!("{error:#}");
                     tracing::error!(model = %model.id, "cannot be served: {reason}");
-                    self.refused.insert(artifact, Refused { written, reason });
+                    self.refused.insert(artifact, Refused { written, over_base, reason });
                 }
             }
         }
@@ -141,7 +146,12 @@ fn load(
     match Kind::of(artifact)? {
         Kind::Gguf => Ok(Loaded::Engine(Engine::load(artifact, options)?)),
         Kind::Embedder => {
-            let options = EmbedderOptions { queue: options.queue.max(1), ..EmbedderOptions::default() };
+            let options = EmbedderOptions {
+                queue: options.queue.max(1),
+                // Requests are computed in turn, whoever asks: none may hold up the others for long.
+                max_request_tokens: 16_384,
+                ..EmbedderOptions::default()
+            };
             Ok(Loaded::Embedder(Embedder::load(artifact, options)?))
         }
         Kind::Adapter => {

@@ -1,7 +1,7 @@
 //! From what a request asks to a grammar that can be followed.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use llguidance::api::TopLevelGrammar;
@@ -9,7 +9,8 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::{Value, json};
 
 use super::error::brief;
-use super::{GrammarError, expansion, keywords, patterns};
+use super::helper::Helper;
+use super::{Constraint, GrammarError, expansion, keywords, patterns};
 use crate::tools::ToolGrammar;
 
 /// Longest time that a request waits for its grammar, and how many are compiled at a time. The limits on sizes and
@@ -55,6 +56,7 @@ enum Source {
 #[derive(Clone)]
 pub struct CompiledGrammar {
     matcher: Arc<SharedMatcher>,
+    helper: Helper,
 }
 
 /// The state in which every answer begins, for copying.
@@ -68,8 +70,10 @@ impl SharedMatcher {
 }
 
 impl CompiledGrammar {
-    pub(super) fn matcher(&self) -> &Arc<SharedMatcher> {
-        &self.matcher
+    /// Starts constraining one answer: its first mask is computed from now on. What that takes in memory is the answer's own,
+    /// so it is to be done when the answer gets a place.
+    pub(crate) fn start(&self) -> Constraint {
+        Constraint::start(&self.matcher, &self.helper)
     }
 }
 
@@ -164,15 +168,22 @@ fn too_large(what: &'static str, found: usize, limit: usize) -> GrammarError {
 
 /// How many compilations are under way.
 #[derive(Default)]
-pub(super) struct Slots(Mutex<usize>);
+pub(super) struct Slots {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
 
 /// One of them.
 struct Slot(Arc<Slots>);
 
 impl Slot {
+    /// Waits for a slot, as long as a compilation may take.
     fn take(slots: &Arc<Slots>) -> Result<Self, GrammarError> {
-        let mut taken = slots.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *taken == COMPILED_AT_A_TIME {
+        let taken = slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut usize| *taken == COMPILED_AT_A_TIME;
+        let waited = slots.freed.wait_timeout_while(taken, COMPILE_TIME, full);
+        let (mut taken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
             return Err(GrammarError::Busy { limit: COMPILED_AT_A_TIME });
         }
         *taken += 1;
@@ -182,7 +193,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.freed.notify_one();
     }
 }
 
@@ -192,6 +204,7 @@ pub(super) fn compile(
     factory: &Arc<ParserFactory>,
     grammar: &Grammar,
     slots: &Arc<Slots>,
+    helper: &Helper,
 ) -> Result<CompiledGrammar, GrammarError> {
     let slot = Slot::take(slots)?;
     let (sender, receiver) = sync_channel(1);
@@ -205,7 +218,7 @@ pub(super) fn compile(
         })
         .map_err(|error| GrammarError::Invalid { reason: format!("no thread to compile it: {error}") })?;
     match receiver.recv_timeout(COMPILE_TIME) {
-        Ok(compiled) => compiled,
+        Ok(compiled) => compiled.map(|matcher| CompiledGrammar { matcher, helper: helper.clone() }),
         Err(RecvTimeoutError::Timeout) => Err(GrammarError::TooSlow { limit: COMPILE_TIME }),
         Err(RecvTimeoutError::Disconnected) => {
             Err(GrammarError::Invalid { reason: "compiling it panicked".to_owned() })
@@ -213,7 +226,7 @@ pub(super) fn compile(
     }
 }
 
-fn run(factory: &ParserFactory, source: Source) -> Result<CompiledGrammar, GrammarError> {
+fn run(factory: &ParserFactory, source: Source) -> Result<Arc<SharedMatcher>, GrammarError> {
     let grammar = match source {
         Source::Schema(schema) => TopLevelGrammar::from_json_schema(schema),
         Source::Regex(regex) => TopLevelGrammar::from_regex(&regex),
@@ -226,7 +239,7 @@ fn run(factory: &ParserFactory, source: Source) -> Result<CompiledGrammar, Gramm
     }
     // The first mask proves that the grammar can be followed at all, and warms the caches that each answer copies.
     matcher.compute_mask().map_err(|error| invalid(&error.to_string()))?;
-    Ok(CompiledGrammar { matcher: Arc::new(SharedMatcher(Mutex::new(Box::new(matcher)))) })
+    Ok(Arc::new(SharedMatcher(Mutex::new(Box::new(matcher)))))
 }
 
 #[cfg(test)]

@@ -57,12 +57,8 @@ impl Constraints {
     /// Checks and compiles a grammar. Blocks for some milliseconds, at worst for a few seconds: call it outside an
     /// async runtime's threads.
     pub(crate) fn compile(&self, grammar: &Grammar) -> Result<CompiledGrammar, GrammarError> {
-        compile::compile(self.factory()?, grammar, &self.slots)
-    }
-
-    /// Starts constraining one answer: its first mask is computed from now on.
-    pub(crate) fn start(&self, grammar: &CompiledGrammar) -> Constraint {
-        Constraint::start(grammar.matcher(), self.helper.get_or_init(Helper::start))
+        let factory = self.factory()?;
+        compile::compile(factory, grammar, &self.slots, self.helper.get_or_init(Helper::start))
     }
 
     fn factory(&self) -> Result<&Arc<ParserFactory>, GrammarError> {

@@ -16,7 +16,8 @@ const MAX_TOP_LOGPROBS: usize = 20;
 impl Scheduler {
     /// Refuses what can never be honoured, by field; only the lengths are not looked at.
     pub(crate) fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
-        let max_sequences = self.limits.max_sequences;
+        // One request must not take every place.
+        let most_choices = (self.limits.max_sequences / 2).max(1);
         if request.prompt.is_empty() {
             return Err(invalid("prompt", "empty".to_owned(), "at least one token"));
         }
@@ -24,8 +25,8 @@ impl Scheduler {
         if request.max_tokens == 0 {
             return Err(invalid("max_tokens", "0".to_owned(), "at least 1"));
         }
-        if !(1..=max_sequences).contains(&request.choices) {
-            return Err(invalid("n", request.choices.to_string(), &format!("from 1 to {max_sequences}")));
+        if !(1..=most_choices).contains(&request.choices) {
+            return Err(invalid("n", request.choices.to_string(), &format!("from 1 to {most_choices}")));
         }
         if let Some(top) = request.logprobs.filter(|top| *top > MAX_TOP_LOGPROBS) {
             return Err(invalid("top_logprobs", top.to_string(), &format!("from 0 to {MAX_TOP_LOGPROBS}")));

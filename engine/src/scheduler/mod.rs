@@ -45,10 +45,7 @@ use worker::Worker;
 use crate::backend::{AdapterBase, Backend};
 use crate::sampler::Sampler;
 use crate::tokenizer::Tokenizer;
-use crate::{
-    CompiledGrammar, Constraint, EngineError, EngineOptions, GenerateRequest, Generation, PrefixSharing,
-    SubmitError,
-};
+use crate::{EngineError, EngineOptions, GenerateRequest, Generation, PrefixSharing, SubmitError};
 
 /// Tells the time; in tests, the time that they want.
 pub(crate) type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
@@ -137,20 +134,12 @@ impl Scheduler {
         (Self { queue, counters, clock, limits, vocabulary_size, adapter_base }, worker)
     }
 
-    /// Queues a request, or says why not. `constrain` starts what holds an answer to its grammar.
-    pub(crate) fn submit(
-        &self,
-        request: GenerateRequest,
-        constrain: impl Fn(&CompiledGrammar) -> Constraint,
-    ) -> Result<Generation, SubmitError> {
-        self.enqueue(request, constrain).inspect_err(|reason| self.counters.refused(reason))
+    /// Queues a request, or says why not.
+    pub(crate) fn submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
+        self.enqueue(request).inspect_err(|reason| self.counters.refused(reason))
     }
 
-    fn enqueue(
-        &self,
-        request: GenerateRequest,
-        constrain: impl Fn(&CompiledGrammar) -> Constraint,
-    ) -> Result<Generation, SubmitError> {
+    fn enqueue(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
         self.check(&request)?;
         self.check_length(&request)?;
         let arrived = (self.clock)();
@@ -169,7 +158,6 @@ impl Scheduler {
             id,
             choice,
             sampler: Sampler::new(&request.sampling, &request.prompt, seed.wrapping_add(choice as u64)),
-            constraint: request.grammar.as_ref().map(&constrain),
             request: Arc::clone(&request),
             events: events.clone(),
             scope,

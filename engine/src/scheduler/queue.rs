@@ -12,7 +12,7 @@ use super::waiting::Waiting;
 use super::{Clock, Health};
 use crate::packed::Scope;
 use crate::sampler::Sampler;
-use crate::{Constraint, Event, GenerateRequest, Priority, SubmitError};
+use crate::{Event, GenerateRequest, Priority, SubmitError};
 
 /// One choice of a request on its way to the worker.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(crate) struct Job {
     pub(crate) choice: usize,
     pub(crate) request: Arc<GenerateRequest>,
     pub(crate) sampler: Sampler,
-    /// What holds the answer to its grammar.
-    pub(crate) constraint: Option<Constraint>,
     pub(crate) events: UnboundedSender<Event>,
     /// Whose blocks of the KV cache it may begin with.
     pub(crate) scope: Scope,

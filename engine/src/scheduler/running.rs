@@ -15,7 +15,8 @@ use crate::packed::Scope;
 use crate::sampler::{Distribution, Sampler};
 use crate::text::TextStream;
 use crate::{
-    Adapter, Constraint, Event, FinishReason, GenerationError, Next, TokenLogprob, TokenLogprobs, Usage,
+    Adapter, CompiledGrammar, Constraint, Event, FinishReason, GenerationError, Next, TokenLogprob,
+    TokenLogprobs, Usage,
 };
 
 /// One choice of a request and how far it has come.
@@ -68,7 +69,7 @@ pub(super) enum Step {
 
 impl Running {
     pub(super) fn new(job: Job, turn: u64) -> Self {
-        let Job { id, choice, request, sampler, constraint, events, scope, arrived } = job;
+        let Job { id, choice, request, sampler, events, scope, arrived } = job;
         Self {
             standing: Standing::of(id, &request),
             choice,
@@ -90,7 +91,7 @@ impl Running {
             untold: 0,
             untold_logprobs: Vec::new(),
             sampler,
-            constraint,
+            constraint: request.grammar.as_ref().map(CompiledGrammar::start),
             parked: None,
             logprobs: request.logprobs,
             stop_tokens: request.stop_tokens.clone(),
@@ -144,11 +145,11 @@ impl Running {
         }
     }
 
-    /// True while it should wait for `other`, which is computing the same prompt for another choice of the same request.
+    /// True while it should wait for `other`, the first choice of the same request, which is computing the prompt.
     pub(super) fn follows(&self, other: &Self) -> bool {
         let first = |running: &Self| running.standing.id - running.choice as u64;
-        let is_earlier = first(self) == first(other) && other.choice < self.choice;
-        is_earlier && self.sequence.is_none() && other.computed < other.prompt_tokens
+        let leads = first(self) == first(other) && other.choice == 0 && self.choice > 0;
+        leads && self.sequence.is_none() && other.computed < other.prompt_tokens
     }
 
     /// Gives its cache back. What it had in it is computed again, if it goes on.
@@ -203,7 +204,7 @@ impl Running {
                 return Ok(Step::Going);
             }
         };
-        let token = next.ok_or_else(|| GenerationError::Backend("no logit is a finite number".to_owned()))?;
+        let token = next.ok_or_else(|| GenerationError::NotFinite)?;
         self.take(token, known, words)
     }
 

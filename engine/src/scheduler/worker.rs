@@ -16,7 +16,7 @@ use super::{Clock, SchedulerLimits, Vocabulary};
 use crate::backend::{Backend, Outcome};
 use crate::{Event, GenerationError, Priority};
 
-/// Requests that may fail in a row before the engine takes itself out of service.
+/// Steps that may fail in a row before the engine takes itself out of service.
 const MAX_FAILURES: u32 = 3;
 /// Longest chunk of a prompt, if answers depend on where prompts are cut: such a backend's chunk is not shortened while
 /// answers are under way, so it must not be long.
@@ -241,12 +241,15 @@ impl Worker {
 
     fn advance(&mut self, turns: &[Turn], outcomes: Vec<Outcome>) {
         let mut ended = Vec::new();
+        let failures = self.failures;
         for (turn, outcome) in turns.iter().zip(outcomes) {
             let proceed = |running: &mut Running, words: &dyn Vocabulary| {
                 outcome.and_then(|logits| running.advance(turn.tokens, logits, words))
             };
             ended.extend(self.proceed(turn.index, proceed));
         }
+        // However many requests were in it, a step fails once.
+        self.failures = self.failures.min(failures + 1);
         self.end(ended);
     }
 

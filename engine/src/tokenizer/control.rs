@@ -1,6 +1,8 @@
 //! Tokens that are written as one piece of text: finding them, and keeping a stranger's text from being
 //! taken for one.
 
+use std::collections::BTreeSet;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::EngineError;
@@ -61,22 +63,21 @@ impl ControlTokens {
     /// `text` with `mark` set so that no control token can be read in it, nor completed at its edges by
     /// what a template puts before or after it. Taking the mark out gives `text` again.
     pub(crate) fn guard(&self, text: &str, mark: char) -> String {
-        let mut places: Vec<usize> = Vec::new();
+        // A set: where tokens overlap, many begin at one place.
+        let mut places: BTreeSet<usize> = BTreeSet::new();
         for found in self.control.find_overlapping_iter(text) {
-            places.push(after_first_character(text, found.start()));
+            places.insert(after_first_character(text, found.start()));
         }
         let (start, end) = (text.len() - text.trim_start().len(), text.trim_end().len());
         let body = text.trim();
         let shares_edge =
             |edge: fn(&str, &str) -> bool| self.control_texts.iter().any(|token| edge(body, token));
         if !body.is_empty() && shares_edge(begins_with_an_end_of) {
-            places.push(start);
+            places.insert(start);
         }
         if !body.is_empty() && shares_edge(ends_with_a_beginning_of) {
-            places.push(end);
+            places.insert(end);
         }
-        places.sort_unstable();
-        places.dedup();
         let mut guarded = String::with_capacity(text.len() + places.len() * mark.len_utf8());
         let mut from = 0;
         for place in places {

@@ -181,6 +181,12 @@ impl WireMessage {
                 "is what a tool's message has, and no other",
             ));
         }
+        if role != "tool" && self.name.is_some() {
+            return Err(ApiError::unsupported(
+                param("name"),
+                "only a tool's message has one; put the name into the text",
+            ));
+        }
         let calls = self.tool_calls.unwrap_or_default().into_iter().enumerate();
         let tool_calls = calls
             .map(|(at, call)| call.into_call(&param(&format!("tool_calls[{at}]"))))

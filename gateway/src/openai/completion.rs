@@ -10,6 +10,8 @@ use crate::error::ApiError;
 
 /// OpenAI's default for this endpoint, kept because old clients count on it.
 const DEFAULT_MAX_TOKENS: u32 = 16;
+/// As many as the engine tells; OpenAI's own limit is lower.
+const MAX_LOGPROBS: u32 = 20;
 
 body! {
     /// The body of a text completion.
@@ -65,6 +67,9 @@ impl CompletionRequest {
         }
         let shared = self.take_shared();
         let mut ask = shared.ask(Shape::Text, self.prompt.into_prompt()?)?;
+        if let Some(top) = self.logprobs.filter(|top| *top > MAX_LOGPROBS) {
+            return Err(ApiError::invalid("logprobs", format!("is {top}; it must be 0 to {MAX_LOGPROBS}")));
+        }
         ask.query.logprobs = self.logprobs.map(|top| top as usize);
         ask.max_tokens = ask.max_tokens.or(Some(DEFAULT_MAX_TOKENS));
         Ok(ask)
@@ -99,9 +104,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
-        for (extra, name) in
-            [(r#""echo":true"#, "echo"), (r#""suffix":"x""#, "suffix"), (r#""best_of":2"#, "best_of")]
-        {
+        for (extra, name) in [
+            (r#""echo":true"#, "echo"),
+            (r#""suffix":"x""#, "suffix"),
+            (r#""best_of":2"#, "best_of"),
+            (r#""logprobs":21"#, "logprobs"),
+        ] {
             let error = ask(&format!(r#"{{"model":"m","prompt":"a",{extra}}}"#)).expect_err(extra);
             assert_eq!(error.param().as_deref(), Some(name));
         }

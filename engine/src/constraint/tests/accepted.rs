@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::TOKENIZER;
 use super::simulation::{Answer, Choice, Noise, answer, compiled, pick, settled};
-use super::{CONSTRAINTS, TOKENIZER};
 use crate::constraint::{ConstraintError, Grammar, Next};
 use crate::{FinishReason, ToolCallParser, ToolChoice, ToolFormat, ToolGrammar, ToolPiece};
 
@@ -180,7 +180,7 @@ fn an_answer_that_is_cut_is_reported_as_cut() {
 #[test]
 fn an_ending_token_is_allowed_only_when_the_answer_is_complete() {
     let grammar = compiled(&Grammar::Regex("(ab)+".to_owned()));
-    let mut constraint = CONSTRAINTS.start(&grammar);
+    let mut constraint = grammar.start();
     let (mut noise, mut text) = (Noise::new(9), Vec::new());
     for _ in 0..40 {
         let allowed = settled(&mut constraint).expect("a grammar to follow").expect("it never ends");
@@ -224,7 +224,7 @@ fn answers_side_by_side_are_as_alone() {
         })
         .collect();
     let mut batch: Vec<_> = (0..9)
-        .map(|index| (CONSTRAINTS.start(&grammars[index % 3]), Noise::new(index as u64), Vec::new(), false))
+        .map(|index| (grammars[index % 3].start(), Noise::new(index as u64), Vec::new(), false))
         .collect();
     while batch.iter().any(|(.., done)| !done) {
         let mut waited_for = None;
@@ -264,7 +264,7 @@ fn answers_side_by_side_are_as_alone() {
 /// Tokens handed over while the last ones are still being looked at are an error, not a race.
 #[test]
 fn tokens_out_of_turn_are_refused() {
-    let mut constraint = CONSTRAINTS.start(&compiled(&Grammar::JsonObject));
+    let mut constraint = compiled(&Grammar::JsonObject).start();
     assert_eq!(constraint.begin(&[1]), Err(ConstraintError::OutOfTurn));
     assert_eq!(settled(&mut constraint), Err(ConstraintError::OutOfTurn));
 }
@@ -272,7 +272,7 @@ fn tokens_out_of_turn_are_refused() {
 #[test]
 fn a_fork_goes_its_own_way() {
     let grammar = compiled(&Grammar::Choice(vec!["yes, please".to_owned(), "no, thanks".to_owned()]));
-    let mut first = CONSTRAINTS.start(&grammar);
+    let mut first = grammar.start();
     let allowed = settled(&mut first).expect("a grammar to follow").expect("two choices");
     let mut second = first.fork().expect("its mask is there");
     let by = |start: u8| {
@@ -300,7 +300,7 @@ fn a_fork_goes_its_own_way() {
 fn forced_tokens_lead_to_the_same_answer_at_once() {
     let text = "The quick brown fox jumps over the lazy dog.";
     let grammar = compiled(&Grammar::Choice(vec![text.to_owned()]));
-    let mut constraint = CONSTRAINTS.start(&grammar);
+    let mut constraint = grammar.start();
     let (mut tokens, mut steps) = (Vec::new(), 0);
     loop {
         let taken = match constraint.wait(Duration::from_secs(1)) {
@@ -323,7 +323,7 @@ fn forced_tokens_lead_to_the_same_answer_at_once() {
 #[test]
 fn a_token_outside_the_mask_is_an_error_and_stays_one() {
     let grammar = compiled(&Grammar::Regex("[0-9]{4}".to_owned()));
-    let mut constraint = CONSTRAINTS.start(&grammar);
+    let mut constraint = grammar.start();
     settled(&mut constraint).expect("a grammar to follow");
     let letter = TOKENIZER.encode("x").expect("any text")[0];
     assert_eq!(constraint.begin(&[letter]), Err(ConstraintError::Strayed { tokens: vec![letter] }));

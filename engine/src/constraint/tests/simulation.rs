@@ -70,7 +70,7 @@ pub(super) fn answer(
     seed: u64,
     max_tokens: usize,
 ) -> Result<Answer, ConstraintError> {
-    let mut constraint = CONSTRAINTS.start(grammar);
+    let mut constraint = grammar.start();
     let mut noise = Noise::new(seed);
     let ranked = |token: &&u32| Noise::new(seed ^ (u64::from(**token) << 20)).below(1 << 30);
     let (mut tokens, mut reason) = (Vec::new(), FinishReason::Length);

@@ -73,6 +73,29 @@ fn a_panic_or_an_error_ends_its_own_request_only() {
 }
 
 #[test]
+fn answers_that_are_no_numbers_say_nothing_about_the_engine() {
+    let rig = rig(1, 4);
+    for _ in 0..5 {
+        assert_eq!(last(rig.submit(&[NO_NUMBER], 2)), Event::Failed(GenerationError::NotFinite));
+    }
+    assert_eq!(rig.scheduler.health(), Health::Ready);
+    assert_eq!(last(rig.submit(&[3], 2)), finished(1, 2, FinishReason::Length));
+}
+
+#[test]
+fn a_step_with_many_requests_fails_once() {
+    let rig = rig(5, 0);
+    let holder = rig.hold(20);
+    let others = [1, 2, 3].map(|first| rig.submit(&[first, first], 20));
+    let panics = rig.submit(&[4, PANIC_ALL], 20);
+    rig.release();
+    for generation in others.into_iter().chain([holder, panics]) {
+        assert!(matches!(last(generation), Event::Failed(GenerationError::Panicked(_))));
+    }
+    assert_eq!(last(rig.submit(&[3], 2)), finished(1, 2, FinishReason::Length), "it goes on");
+}
+
+#[test]
 fn a_panic_of_a_whole_step_ends_what_was_in_it() {
     let rig = rig(3, 0);
     let holder = rig.hold(20);

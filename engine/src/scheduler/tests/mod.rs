@@ -29,6 +29,8 @@ const WAIT: u32 = 93;
 const WAIT_ALWAYS: u32 = 94;
 /// Panics outside of what the backend catches.
 const PANIC_ALL: u32 = 95;
+/// Followed by logits that are no numbers.
+const NO_NUMBER: u32 = 97;
 /// Computed before it is asked for, at the beginning of a prompt.
 const CACHED: u32 = 96;
 const TOKENS: usize = 100;
@@ -99,8 +101,10 @@ impl Scripted {
             PANIC_ALL => panic!("scripted panic of a whole step"),
             _ => {}
         }
-        let mut likely = vec![0.0; TOKENS];
-        likely[if last == WAIT { 0 } else { last as usize }] = 1.0;
+        let mut likely = vec![if last == NO_NUMBER { f32::NAN } else { 0.0 }; TOKENS];
+        if last != NO_NUMBER {
+            likely[if last == WAIT { 0 } else { last as usize }] = 1.0;
+        }
         Ok(logits.then_some(likely))
     }
 }
@@ -237,7 +241,7 @@ fn request(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
 
 impl Rig {
     fn try_submit(&self, request: GenerateRequest) -> Result<Generation, SubmitError> {
-        self.scheduler.submit(request, |_| unreachable!("no grammar is asked for"))
+        self.scheduler.submit(request)
     }
 
     fn submit(&self, prompt: &[u32], max_tokens: usize) -> Generation {

@@ -204,7 +204,7 @@ impl Running {
                 return Ok(Step::Going);
             }
         };
-        let token = next.ok_or_else(|| GenerationError::NotFinite)?;
+        let token = next.ok_or(GenerationError::NotFinite)?;
         self.take(token, known, words)
     }
 

@@ -169,3 +169,17 @@ async fn contracts_are_deployed_once_on_a_chain_of_ones_own() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("already"), "a second time");
     stack.end(Signal::TERM).await;
 }
+
+#[tokio::test]
+async fn candle_answers_where_the_settings_say_so() {
+    let (_, home) = Stack::start().await.end(Signal::TERM).await;
+    let file = home.path().join("settings.toml");
+    let settings = std::fs::read_to_string(&file).unwrap() + "\n[engine]\nbackend = \"candle\"\n";
+    std::fs::write(&file, settings).unwrap();
+    let stack = Stack::start_in(home).await;
+    let client = Client::with_demo_key(&stack);
+    assert_eq!(client.model("smollm2").await["backend"], "candle");
+    let (status, answer) = client.chat("smollm2", 4).await;
+    assert_eq!((status, &answer["usage"]["completion_tokens"]), (200, &json!(4)), "{answer}");
+    stack.end(Signal::TERM).await;
+}

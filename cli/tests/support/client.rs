@@ -74,6 +74,12 @@ impl Client {
         .await;
     }
 
+    /// What `/v1/models` says of one.
+    pub async fn model(&self, name: &str) -> Value {
+        let url = format!("{}/v1/models/{name}", self.api);
+        self.http.get(url).bearer_auth(&self.key).send().await.unwrap().json().await.unwrap()
+    }
+
     pub async fn models(&self) -> Vec<String> {
         let answer =
             self.http.get(format!("{}/v1/models", self.api)).bearer_auth(&self.key).send().await.unwrap();

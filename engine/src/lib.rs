@@ -1,4 +1,4 @@
-//! Inference: a GGUF file in, tokens out.
+//! Inference: a GGUF file in, tokens out. Vectors come from [`embedding`], scores from [`classifier`].
 //!
 //! [`Engine::load`] checks the file, builds tokenizer and chat template from its metadata and starts one
 //! scheduling thread. [`Engine::submit`] never blocks: it hands back a [`Generation`], a stream of

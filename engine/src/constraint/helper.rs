@@ -54,7 +54,7 @@ pub(super) struct Job {
     pub(super) answer: SyncSender<Answer>,
 }
 
-/// One thread, and the way to it. Each answer has at most one job with it, so its queue is bounded by the answers under
+/// One thread, and the way to it. Each answer that has a place has at most one job with it, so its queue is bounded by the answers under
 /// way. It ends when the last handle is dropped.
 #[derive(Clone)]
 pub(super) struct Helper {

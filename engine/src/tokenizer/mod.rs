@@ -1,4 +1,4 @@
-//! Tokenizers built from GGUF metadata, and those of `tokenizer.json` (`json`).
+//! Tokenizers built from GGUF metadata. That of an embedding model, from `tokenizer.json`, is `embedding`'s own.
 //!
 //! ```text
 //! text ─► control ─► parts: tokens written as text, and the text between

@@ -68,7 +68,7 @@ impl Admitted {
         let settings = gateway.settings.load_full();
         let target = Target::find(gateway, &settings, name)?;
         if !target.served.backend.is_healthy() {
-            let reason = "its backend has failed and is being restarted".to_owned();
+            let reason = "its backend has failed; the operator has to restart the gateway".to_owned();
             return Err(ApiError::Unavailable { model: name.to_owned(), reason });
         }
         Ok(Routed { admitted: self, target, settings })
